@@ -1,0 +1,32 @@
+# One line per target; what a target needs it makes. `make run` and `make test` are all a newcomer needs.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
+VENV := .venv/bin
+ARGS ?=
+
+.PHONY: run test check compile bench images clean help
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+run: .venv/ready ## Fashion-MNIST from raw files to a canaried, promoted endpoint on this machine
+	@$(VENV)/penstock laptop stop fashion-mnist --missing-ok
+	@$(VENV)/penstock run train_and_deploy --profile linear $(ARGS)
+	@$(VENV)/penstock run train_and_deploy --profile convnet $(ARGS)
+test: check ## every test that needs no cluster
+	@$(VENV)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+check: .venv/ready ## lint, types, architecture
+	@$(VENV)/ruff check . && $(VENV)/mypy .typing/penstock && $(VENV)/pytest -p no:cacheprovider tests/test_architecture.py
+compile: .venv/ready ## pipelines/compiled/*.yaml for the Kubeflow UI
+	@$(VENV)/penstock compile
+bench: .venv/ready ## performance tables; prints, never fails on a figure
+	@$(VENV)/pytest -p no:cacheprovider -o python_files='bench_*.py' --import-mode=prepend -s tests/benchmarks $(ARGS)
+images: ## the four container images, with buildah
+	@set -e; for name in light torch convert serve; do buildah build --layers -t "penstock-python-$$name:$$(sed -n 's/^version = //p' setup.cfg)" -f "components/images/$$name.containerfile" $(BUILDAH_ARGS) .; done
+clean: ## removes what the other targets made here; runs/ stays
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis
+.venv/ready: setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "penstock needs Python 3.11, 3.12 or 3.13; none was found (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 2; }
+	@echo "installing into .venv: about 6 GB with PyTorch, once"
+	@$(PYTHON) -m venv .venv || { echo "python3-venv is missing (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	@$(VENV)/pip install --disable-pip-version-check --log .venv/install.log -e '.[dev]' | sed -nu 's/^ *\(Downloading\|Installing\)/  \1/p' | cut -c1-100
+	@touch $@

@@ -1,0 +1,123 @@
+"""The control plane of the laptop: this machine, no Docker, no cluster.
+
+Checks an object, keeps it, and hands it to who runs it: PyTorchJobs live in this process (`jobs`), services in that of
+the supervisor.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.components.control.base import LogLine, Manifest, NotFound, ObjectRef, condition
+from penstock.components.control.laptop.fields import refuse_unknown
+from penstock.components.control.laptop.home import gateway_port, plane_root
+from penstock.components.control.laptop.launch import check_gateway, ensure_supervisor, starting
+from penstock.components.control.laptop.store import Store
+
+if TYPE_CHECKING:
+    from penstock.components.control.laptop.jobs import JobController
+
+__all__ = ["LaptopPlane"]
+
+POLL_SECONDS = 0.1
+
+
+class LaptopPlane:
+    """A `ControlPlane` on this machine.
+
+    Args:
+        root: folder for everything that it writes; the default is that of this user, see `home`.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = (root or plane_root()).resolve()
+        self._store = Store(self._root / "objects")
+        self._running_jobs: JobController | None = None
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """Create or update an object; see `ControlPlane.apply`.
+
+        Raises:
+            UnsupportedField: a field or a value is not honoured; nothing was written.
+            ObjectConflict: the manifest carries a resourceVersion that is not the newest.
+            PortInUse: the gateway cannot listen; nothing was written.
+        """
+        refuse_unknown(manifest)
+        if manifest["kind"] == "PyTorchJob":
+            return self._jobs.apply(manifest)
+        if manifest["kind"] == "InferenceService":
+            return self._apply_service(manifest)
+        stored = self._store.put(manifest)
+        if manifest["kind"] == "Lease" and self._store.list("InferenceService"):
+            port = gateway_port()
+            with starting(self._root):
+                ensure_supervisor(self._root, port)  # a lease that nobody watches protects nothing
+        return stored
+
+    def get(self, ref: ObjectRef) -> Manifest | None:
+        """Return the object as it is now, with its status, or None."""
+        return self._jobs.get(ref) if ref.kind == "PyTorchJob" else self._store.load(ref)
+
+    def watch(self, ref: ObjectRef, timeout: timedelta) -> Iterator[Manifest]:
+        """Yield the object now and at each change, until it is settled or gone, or the time is over."""
+        if ref.kind == "PyTorchJob":
+            yield from self._jobs.watch(ref, timeout)
+            return
+        deadline = time.monotonic() + timeout.total_seconds()
+        seen: Manifest | None = None
+        while (found := self._store.load(ref)) is not None:
+            if found != seen:
+                yield found
+                seen = found
+            if _is_settled(found) or time.monotonic() > deadline:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
+        """Yield the lines of a job until it ends; of a service those that its predictors have printed so far.
+
+        Raises:
+            NotFound: there is no such object.
+        """
+        if ref.kind == "PyTorchJob":
+            yield from self._jobs.logs(ref)
+            return
+        if self._store.load(ref) is None:
+            raise NotFound(f"{ref}: there is no such object, so no log")
+        for path in sorted((self._root / "logs").glob(f"{ref.name}-predictor-*.log")):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                yield LogLine(path.stem, line)
+
+    def delete(self, ref: ObjectRef) -> None:
+        """End what runs and forget the object; a service's predictors are drained by the supervisor meanwhile."""
+        if ref.kind == "PyTorchJob":
+            self._jobs.delete(ref)
+        else:
+            self._store.delete(ref)
+
+    def _apply_service(self, manifest: Manifest) -> Manifest:
+        port = gateway_port()
+        with starting(self._root):
+            check_gateway(self._root, port)
+            present = self._store.load(ObjectRef.of(manifest))
+            failed = present is not None and condition(present, "PredictorReady").get("status") == "False"
+            stored = self._store.put(manifest, renew=failed)
+            ensure_supervisor(self._root, port)
+        return stored
+
+    @property
+    def _jobs(self) -> "JobController":
+        if self._running_jobs is None:
+            from penstock.components.control.laptop.jobs import JobController
+
+            self._running_jobs = JobController(self._store, self._root / "logs")
+        return self._running_jobs
+
+
+def _is_settled(found: Manifest) -> bool:
+    status = found.get("status", {})
+    newest = status.get("observedGeneration") == found["metadata"]["generation"]
+    decided = condition(found, "Ready").get("status") in ("True", "False")
+    return found["kind"] == "InferenceService" and newest and decided

@@ -1,0 +1,118 @@
+"""Watch the requests of others through the counters that each predictor exposes for Prometheus.
+
+Counts requests, errors and latencies from the moment it begins; accuracy cannot be seen this way. Judges nothing.
+"""
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+
+from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, Revision
+from penstock.components.deployment.analyse_canary.verdict import BURST
+from penstock.components.deployment.analyse_canary.watch import Watch
+
+__all__ = ["Counts", "observe", "parse", "since", "sum_up"]
+
+SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+TIMEOUT = 5.0  # seconds for one look at the counters
+POLL = 0.5  # seconds between two looks
+
+
+class Counts(NamedTuple):
+    """Counters of one version: by HTTP status, and per upper edge of a latency bucket in seconds, cumulative."""
+
+    requests: Counter[int]
+    buckets: Counter[float]
+
+    @property
+    def total(self) -> int:
+        return self.requests.total()
+
+    @property
+    def errors(self) -> int:
+        """Answers 5xx: a request that the client got wrong (4xx) is no fault of the version."""
+        return sum(count for code, count in self.requests.items() if code >= 500)
+
+
+def observe(canary: Revision, stable: Revision, percent: int, requests: int, watch: Watch) -> Evidence:
+    """Wait until both versions together have answered `requests`, or `watch` ends it.
+
+    Args:
+        percent: share of the requests that the canary is to get.
+    """
+    begin = {revision: _read(revision) for revision in (canary, stable)}
+    seen = {revision: Counts(Counter(), Counter()) for revision in begin}
+    looks: deque[Counts] = deque(maxlen=1000)  # of the canary, oldest first
+    while True:
+        for revision, first in begin.items():
+            if first is None:
+                begin[revision] = _read(revision)
+            elif (now := _read(revision)) is not None:
+                seen[revision] = since(first, now)
+        looks.append(seen[canary])
+        total = sum(counts.total for counts in seen.values())
+        latest = _latest(looks)
+        over = watch.is_over(latest.errors, latest.total, partial("requests={} of={}".format, total, requests))
+        if over or total >= requests:
+            break
+        time.sleep(POLL)
+    unread = [f"{revision.url}/metrics" for revision, first in begin.items() if first is None]
+    if unread and not watch.stopped:
+        watch.stopped = f"no counters could be read at {' and '.join(unread)}: mode observe needs penstock's predictor"
+    return Evidence(percent=percent, canary=sum_up(canary, seen[canary]), stable=sum_up(stable, seen[stable]),
+                    asked=total, unanswered=0, seconds=watch.seconds)
+
+
+def parse(text: str, version: str) -> Counts:
+    """Read the text format of Prometheus, the samples of one version."""
+    counts = Counts(Counter(), Counter())
+    for match in SAMPLE.finditer(text):
+        labels = dict(LABEL.findall(match["labels"]))
+        if labels.get("version") != version:
+            continue
+        if match["name"] == "penstock_requests_total":
+            counts.requests[int(labels["code"])] += int(float(match["value"]))
+        elif match["name"] == "penstock_request_seconds_bucket":
+            counts.buckets[float(labels["le"])] += int(float(match["value"]))
+    return counts
+
+
+def since(before: Counts, now: Counts) -> Counts:
+    """Return what was counted between two readings; a predictor that was restarted began again from 0."""
+    if now.total < before.total:
+        return now
+    return Counts(Counter({code: count - before.requests[code] for code, count in now.requests.items()}),
+                  Counter({edge: count - before.buckets[edge] for edge, count in now.buckets.items()}))
+
+
+def sum_up(revision: Revision, counts: Counts) -> Observed:
+    """Sum up; each latency is known to lie between the edges of its bucket."""
+    edges = sorted(counts.buckets)
+    inside = np.diff(np.array([0, *(counts.buckets[edge] for edge in edges)]))
+    fast = np.repeat(np.array([0.0, *edges[:-1]])[: len(edges)], inside)
+    return Observed(revision, counts.total, counts.errors, 0, 0, fast, np.repeat(np.array(edges, float), inside))
+
+
+def _latest(looks: Sequence[Counts]) -> Counts:
+    """Return what was counted lately: back to the look that makes it 20 answers."""
+    for look in reversed(looks):
+        counts = since(look, looks[-1])
+        if counts.total >= BURST:
+            return counts
+    return Counts(Counter(), Counter())
+
+
+def _read(revision: Revision) -> Counts | None:
+    """Ask a revision's predictor for its counters; None where it does not answer."""
+    try:
+        response = httpx.get(f"{revision.url}/metrics", timeout=TIMEOUT, trust_env=False).raise_for_status()
+    except httpx.HTTPError:
+        return None
+    return parse(response.text, revision.version)

@@ -1,0 +1,124 @@
+"""The page of a canary analysis, for a person: the rules, the requests, latency, accuracy and the course of time.
+
+Lays out a finished report and the answers behind it; judges nothing.
+"""
+
+import numpy as np
+from markupsafe import Markup
+
+from penstock.components.contracts.reports import CanaryReport
+from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
+from penstock.components.deployment.analyse_canary.observed import Evidence, Observed
+from penstock.components.evidence.fixed import proportion
+from penstock.components.reporting.page import Section, checks_table, render_page, table
+from penstock.components.reporting.plots import bars, intervals, lines
+
+__all__ = ["render"]
+
+PERCENTILES = tuple(range(5, 100, 5))
+MOST_POINTS = 60  # of the time line
+
+
+def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanaryConfig) -> str:
+    """Render the page.
+
+    Args:
+        evidence: None where there was nothing to analyse.
+    """
+    facts = {"service": report.service, "version on trial": report.canary.version,
+             "stable": report.stable.version if report.stable else "none",
+             "asked for the trial": f"{report.traffic_percent} % of the requests"}
+    if evidence is None:
+        return render_page("Canary", report.verdict, report.reason, [], facts)
+    facts |= {"mode": config.mode, "duration": f"{report.seconds:.1f} s"}
+    sides = [side for side in (evidence.stable, evidence.canary) if side]
+    sections = [_rules(report, config), _requests(report, sides)]
+    if any(len(side.slow) for side in sides):
+        sections.append(_latency(sides))
+    if any(side.labelled for side in sides):
+        sections.append(_accuracy(sides, config))
+    sections.append(_agreement(report, evidence))
+    if evidence.answers:
+        sections.append(_course(evidence, sides))
+    return render_page("Canary", report.verdict, report.reason, sections, facts)
+
+
+def _rules(report: CanaryReport, config: AnalyseCanaryConfig) -> Section:
+    note = (f"Promoted only where every rule is kept. A bound is the far end of a one-sided {1 - config.alpha:.0%} "
+            f"interval: what the sample cannot show counts against the canary. The sample was fixed beforehand and "
+            f"judged once; only a crash or a burst of errors ends it early.")
+    return Section("Rules", checks_table(report.checks), note if report.stable else
+                   "The first version has nothing to be compared with; it must answer.")
+
+
+def _requests(report: CanaryReport, sides: list[Observed]) -> Section:
+    answered = sum(side.requests for side in sides)
+    plot = bars([_name(side, sides) for side in sides],
+                {"good answers": [side.requests - side.errors for side in sides],
+                 "errors": [side.errors for side in sides]}, "answers")
+    rows = [[_name(side, sides), side.revision.version, side.revision.name, side.requests,
+             f"{side.requests / max(answered, 1):.1%}", side.errors] for side in sides]
+    body = plot + table(["", "Version", "Revision", "Answers", "Share", "Errors"], rows, numeric={3, 4, 5})
+    lost = f"{report.unanswered:,} requests got no answer from either" if report.unanswered else "No request was lost"
+    return Section("Requests", body, f"{lost}.")
+
+
+def _latency(sides: list[Observed]) -> Section:
+    timed = [side for side in sides if len(side.slow)]
+    curves = {_name(side, sides): _milliseconds(side, PERCENTILES) for side in timed}
+    named = (50, 90, 95, 99)
+    rows = [[_name(side, sides), *(f"{value:.1f}" for value in _milliseconds(side, named))] for side in timed]
+    body = lines(PERCENTILES, curves, "percentile", "milliseconds") + table(
+        ["", *(f"p{percent}, ms" for percent in named)], rows, numeric={1, 2, 3, 4})
+    return Section("Latency", body, "How long a good answer took: the share of requests on the x axis took at most so "
+                                    "long.")
+
+
+def _milliseconds(side: Observed, percentiles: tuple[int, ...]) -> list[float]:
+    values = np.where(np.isfinite(side.slow), side.slow, side.fast)
+    return [float(value) * 1000 for value in np.percentile(values, percentiles, method="inverted_cdf")]
+
+
+def _accuracy(sides: list[Observed], config: AnalyseCanaryConfig) -> Section:
+    labelled = [side for side in sides if side.labelled]
+    found = [proportion(side.correct, side.labelled, config.level) for side in labelled]
+    names = [_name(side, sides) for side in labelled]
+    body: Markup = intervals(names, [one.estimate for one in found], [one.lower for one in found],
+                             [one.upper for one in found], "accuracy")
+    rows = [[name, side.labelled, side.correct, f"{one.estimate:.2%}", f"{one.lower:.2%}", f"{one.upper:.2%}"]
+            for name, side, one in zip(names, labelled, found, strict=True)]
+    body += table(["", "Rows", "Right", "Accuracy", "Lower", "Upper"], rows, numeric={1, 2, 3, 4, 5})
+    return Section("Accuracy", body, f"Of the requests that each version answered; {config.level:.0%} intervals.")
+
+
+def _agreement(report: CanaryReport, evidence: Evidence) -> Section:
+    found, pairs = report.agreement, evidence.pairs
+    if found is None or pairs is None:
+        return Section("Agreement", Markup(""), "Not measured: no request was seen by both versions.")
+    ours, theirs = pairs.canary_correct, pairs.stable_correct
+    rows = [["both right", int((ours & theirs).sum())], ["only the canary right", int((ours & ~theirs).sum())],
+            ["only stable right", int((theirs & ~ours).sum())], ["both wrong", int((~ours & ~theirs).sum())]]
+    return Section("Agreement", table(["Of the same rows", "Rows"], rows, numeric={1}),
+                   f"Both were asked {len(ours):,} rows directly; {found.estimate:.1%} of the answers are the same "
+                   f"({found.lower:.1%} to {found.upper:.1%}).")
+
+
+def _course(evidence: Evidence, sides: list[Observed]) -> Section:
+    """Draw answers and errors over time, in equal steps."""
+    end = max(answer.sent for answer in evidence.answers)
+    steps = min(max(int(end), 1), MOST_POINTS)
+    edges = np.linspace(0, max(end, 1e-3), steps + 1)
+
+    def per_second(times: list[float]) -> list[float]:
+        return [float(count) for count in np.histogram(times, edges)[0] / np.diff(edges)]
+
+    series = {_name(side, sides): per_second([answer.sent for answer in evidence.answers
+                                              if answer.is_from(side.revision)]) for side in sides}
+    series["errors"] = per_second([answer.sent for answer in evidence.answers if answer.failed])
+    middles = [float(middle) for middle in (edges[:-1] + edges[1:]) / 2]
+    return Section("Course", lines(middles, series, "seconds", "requests per second"),
+                   "Requests by the second they were sent; an error is an answer without a prediction, or none at all.")
+
+
+def _name(side: Observed, sides: list[Observed]) -> str:
+    return "canary" if side is sides[-1] and len(sides) > 1 else "stable" if len(sides) > 1 else "first version"

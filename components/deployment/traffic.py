@@ -1,0 +1,183 @@
+"""How the traffic of a service is moved: change the object, then wait until the effect is seen.
+
+The moves that several deployment steps make: start a trial, finish it, go back to stable. Decides nothing, and looks at
+what the routes say on its own clock, because conditions and deadlines of a control plane come late.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from penstock.components.contracts.errors import StepError
+from penstock.components.control.base import ControlPlane, Manifest, ObjectConflict
+from penstock.components.control.inference_service import (
+    NOTHING,
+    Placement,
+    canary_percent,
+    canary_version,
+    failure,
+    inference_service,
+    is_ready,
+    newest_revision,
+    percent_of,
+    service_ref,
+    stable,
+    traffic,
+)
+from penstock.components.control.lease import CanaryLease
+
+__all__ = ["describe", "finish_trial", "return_to_stable", "start_trial"]
+
+ABSENT = "0"  # as resourceVersion: there must be no such object
+POLL = 0.2  # seconds between two looks at the object
+ATTEMPTS = 5  # a status written in between is no reason to give up
+
+logger = logging.getLogger(__name__)
+
+
+def start_trial(plane: ControlPlane, service: str, candidate: Placement, percent: int, lease: CanaryLease,
+                timeout: float) -> Manifest:
+    """Put a version on trial, beside the stable one or, where there is none, with all traffic; wait until it answers.
+
+    Args:
+        percent: of the requests, for a version beside a stable one.
+        timeout: seconds until the new revision must have its share.
+
+    Raises:
+        StepError: the new revision failed, or has not got its share in time.
+        LeaseLost: another run may act on the service now.
+    """
+    def trial(present: Manifest | None) -> Manifest:
+        return _filled(service, candidate, stable(present) if present else NOTHING, percent)
+
+    def has_its_share(isvc: Manifest) -> bool:
+        if failure(isvc):
+            raise StepError(f"version {candidate.version} of {service} does not start: {failure(isvc)}")
+        return is_ready(isvc)
+
+    _change(plane, service, trial)
+    return _await(plane, service, has_its_share, timeout, lease)
+
+
+def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, lease: CanaryLease,
+                 timeout: float) -> Manifest:
+    """Give the version on trial all traffic and wait until the other revision has left; done already is fine.
+
+    Args:
+        percent: the share it was judged with.
+        timeout: seconds.
+
+    Raises:
+        StepError: another version or share is on trial than was judged, or the traffic did not move in time.
+        LeaseLost: another run may act on the service now.
+    """
+    def all_traffic(present: Manifest | None) -> Manifest:
+        if present is not None and stable(present).version == version:
+            return _filled(service, stable(present), stable(present))
+        found = (canary_version(present), canary_percent(present)) if present else ("", 0)
+        if present is None or found not in ((version, percent), (version, 100)):
+            raise StepError(f"{service} has {found[0] or 'no version'} on trial at {found[1]} %, and {version} was "
+                            f"judged at {percent} %: somebody else changed it, or the lease lapsed; start a new run")
+        return _filled(service, _named(present), stable(present), 100)
+
+    def promoted(present: Manifest | None) -> Manifest:
+        named = _named(present or all_traffic(None))
+        return _filled(service, named, named)
+
+    lease.check()
+    _change(plane, service, all_traffic)
+    _await(plane, service, lambda isvc: is_ready(isvc) and _sole(isvc) == newest_revision(isvc), timeout, lease)
+    _change(plane, service, promoted)  # only now: what is called stable has been seen to hold the traffic
+    return _await(plane, service, lambda isvc: is_ready(isvc) and _sole(isvc) != "", timeout, lease)
+
+
+def return_to_stable(plane: ControlPlane, service: str, timeout: float) -> None:
+    """Take the traffic from the version on trial, then the version itself; nothing on trial is no error.
+
+    A service that never had a stable version is deleted: before the trial there was none.
+
+    Args:
+        timeout: seconds for each of the two moves.
+
+    Raises:
+        StepError: the traffic did not move in time.
+    """
+    present = plane.get(service_ref(service))
+    if present is None or not canary_version(present):
+        return
+    holds, tried = stable(present), _named(present)
+    if holds == NOTHING:
+        plane.delete(service_ref(service))
+    else:
+        _change(plane, service, lambda _: _filled(service, tried, holds, 0))
+        isvc = _await(plane, service, _is_newest_idle, timeout)
+        idle = newest_revision(isvc)
+        _change(plane, service, lambda _: _filled(service, holds, holds))
+        _await(plane, service, lambda isvc: _sole(isvc) not in ("", idle), timeout)
+    logger.warning("service=%s event=returned_to_stable stable=%s removed=%s", service, holds.version or "none",
+                   tried.version)
+
+
+def describe(isvc: Manifest) -> str:
+    """Sum up who gets what, in one line, for a log or an error."""
+    shares = ", ".join(f"{entry.percent} % to {entry.revision}" for entry in traffic(isvc)) or "no traffic yet"
+    wrong = failure(isvc)
+    return f"{shares}; newest revision {newest_revision(isvc) or 'none'}" + (f"; {wrong}" if wrong else "")
+
+
+def _filled(service: str, named: Placement, holds: Placement, percent: int = 0) -> Manifest:
+    return inference_service(service, named.version, named.uri, runtime=named.runtime, stable=holds,
+                             canary_percent=percent)
+
+
+def _named(isvc: Manifest) -> Placement:
+    """Return what `spec` names: the version on trial, or the stable one."""
+    model = isvc["spec"]["predictor"]["model"]
+    return Placement(canary_version(isvc) or stable(isvc).version, model["storageUri"], model["runtime"])
+
+
+def _is_newest_idle(isvc: Manifest) -> bool:
+    newest = newest_revision(isvc)
+    others = sum(entry.percent for entry in traffic(isvc) if entry.revision != newest)
+    return percent_of(isvc, newest) == 0 and others == 100
+
+
+def _sole(isvc: Manifest) -> str:
+    """Return the revision that has all traffic where no other is left in it, else ""."""
+    revisions = {entry.revision for entry in traffic(isvc)}
+    sole = revisions.pop() if len(revisions) == 1 else ""
+    return sole if percent_of(isvc, sole) == 100 else ""
+
+
+def _change(plane: ControlPlane, service: str, build: Callable[[Manifest | None], Manifest]) -> None:
+    """Apply what `build` makes of the present object, against that very version of it."""
+    attempt = 1
+    while True:
+        present = plane.get(service_ref(service))
+        wanted = build(present)
+        wanted["metadata"]["resourceVersion"] = present["metadata"]["resourceVersion"] if present else ABSENT
+        try:
+            plane.apply(wanted)
+        except ObjectConflict:
+            if attempt == ATTEMPTS:
+                raise
+            attempt += 1
+            time.sleep(POLL)
+        else:
+            return
+
+
+def _await(plane: ControlPlane, service: str, reached: Callable[[Manifest], bool], timeout: float,
+           lease: CanaryLease | None = None) -> Manifest:
+    deadline = time.monotonic() + timeout
+    while True:
+        if lease:
+            lease.check()
+        isvc = plane.get(service_ref(service))
+        if isvc is None:
+            raise StepError(f"InferenceService {service} was deleted while its traffic moved")
+        if reached(isvc):
+            return isvc
+        if time.monotonic() > deadline:
+            raise StepError(f"the traffic of {service} did not move within {timeout:g} s: {describe(isvc)}")
+        time.sleep(POLL)

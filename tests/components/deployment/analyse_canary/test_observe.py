@@ -1,0 +1,151 @@
+"""Observing: the counters of real predictors' text format, summed from the moment of looking."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client import Histogram as PrometheusHistogram
+
+from penstock.components.contracts.dataset import Dataset
+from penstock.components.contracts.model import Model
+from penstock.components.deployment.analyse_canary import observe as observe_module
+from penstock.components.deployment.analyse_canary.observe import Counts, parse, since, sum_up
+from penstock.components.deployment.analyse_canary.observed import Revision
+from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
+
+OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
+REVISION = Revision("v2", "r2", "http://2")
+
+
+class Predictor:
+    """Counts as penstock.inference does; each look at /metrics finds `step` requests more."""
+
+    def __init__(self, version: str, step: int, seconds: float = 0.004, code: int = 200) -> None:
+        self.version, self.step, self.seconds, self.code = version, step, seconds, code
+        self.registry = CollectorRegistry()
+        self._requests = PrometheusCounter("penstock_requests", "-", ["model", "version", "code"],
+                                           registry=self.registry)
+        self._seconds = PrometheusHistogram("penstock_request_seconds", "-", ["model", "version"],
+                                            buckets=(0.005, 0.01, 0.1, 1), registry=self.registry)
+        self.count(1000)  # before anybody looked
+
+    def count(self, requests: int) -> None:
+        for _ in range(requests):
+            self._requests.labels("sides", self.version, str(self.code)).inc()
+            if self.code == 200:
+                self._seconds.labels("sides", self.version).observe(self.seconds)
+
+    def text(self) -> bytes:
+        text = generate_latest(self.registry)
+        self.count(self.step)
+        return text
+
+
+@pytest.fixture
+def predictors(trial: Any) -> Iterator[dict[str, Predictor]]:
+    """Serve /REVISION/metrics of the predictors in the dict."""
+    found: dict[str, Predictor] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            data = found[self.path.split("/")[1]].text()
+            self.send_response(200)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    trial.urls = {revision: f"http://127.0.0.1:{server.server_port}/{revision}" for revision in (OLD, NEW)}
+    trial.settled("sides")
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def observe(
+    trial: Any, predictors: dict[str, Predictor], models: dict[str, Model], sides: Dataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    monkeypatch.setattr(observe_module, "POLL", 0.005)
+
+    def observe(stable: int = 80, canary: int = 20, timeout: float = 20, **of_canary: Any) -> Any:
+        predictors[OLD] = Predictor(models["good"].version, stable)
+        predictors[NEW] = Predictor(models["alike"].version, canary, **of_canary)
+        config = AnalyseCanaryConfig(mode="observe", requests=1000, paired_rows=0, timeout=timeout,
+                                     min_requests_per_version=50, max_error_rate_increase=0.05)
+        return run(sides.folder, tmp_path / "report", "sides", models["alike"].version, "run-2", config, trial)
+
+    return observe
+
+
+def test_counters_are_read_for_one_version_only() -> None:
+    predictor, other = Predictor("v2", 0), Predictor("v1", 0)
+    text = (predictor.text() + other.text()).decode()
+
+    counts = parse(text, "v2")
+    assert counts.requests == {200: 1000}
+    assert counts.buckets == {0.005: 1000, 0.01: 1000, 0.1: 1000, 1.0: 1000, float("inf"): 1000}
+    assert parse(text, "v3").total == 0
+
+
+def test_what_was_there_before_does_not_count_and_a_restart_begins_anew() -> None:
+    before = Counts(Counter({200: 10, 500: 1}), Counter({0.1: 10}))
+    now = Counts(Counter({200: 15, 500: 1, 503: 2}), Counter({0.1: 15}))
+
+    assert since(before, now) == Counts(Counter({200: 5, 500: 0, 503: 2}), Counter({0.1: 5}))
+    assert since(now, before) == before
+
+
+def test_latencies_lie_between_the_edges_of_their_bucket() -> None:
+    counts = Counts(Counter({200: 4, 400: 3, 500: 1}), Counter({0.1: 2, 0.2: 3, float("inf"): 4}))
+
+    found = sum_up(REVISION, counts)
+    assert found.fast.tolist() == [0.0, 0.0, 0.1, 0.2]
+    assert found.slow.tolist() == [0.1, 0.1, 0.2, float("inf")]
+    assert (found.requests, found.errors, found.labelled) == (8, 1, 0)
+
+
+def test_a_canary_that_answers_others_well_is_promoted(observe: Any) -> None:
+    report = observe()
+
+    assert report.verdict == "promote", report.reason
+    assert report.stable.requests >= 800
+    assert report.canary.requests >= 200
+    assert report.agreement is None
+    assert "accuracy_change" not in [check.name for check in report.checks]
+
+
+def test_a_slow_one_is_sent_back(observe: Any) -> None:
+    assert "latency p95 increase: " in observe(seconds=0.5).reason
+
+
+def test_errors_are_a_burst_here_too(observe: Any) -> None:
+    report = observe(code=503)
+
+    assert (report.verdict, report.reason[:14]) == ("roll_back", "stopped early:")
+
+
+def test_where_nobody_asks_there_is_no_evidence(observe: Any) -> None:
+    report = observe(stable=0, canary=0, timeout=0.2)
+
+    assert report.verdict == "roll_back"
+    assert "sample: not enough evidence: 0 answers of the canary and 0 of stable, 0 of 1,000 requests" in report.reason
+
+
+def test_a_predictor_without_counters_is_named(observe: Any, trial: Any) -> None:
+    trial.urls[OLD] = "http://127.0.0.1:1"
+    trial.settled("sides")
+
+    assert "no counters could be read at http://127.0.0.1:1/metrics" in observe(timeout=0.2).reason

@@ -1,0 +1,236 @@
+"""Analysing a trial end to end, over HTTP: each way to be promoted and each way to be sent back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.components.contracts.dataset import Dataset, write_dataset
+from penstock.components.contracts.errors import ConfigError, ContractError, StepError
+from penstock.components.contracts.model import Model
+from penstock.components.contracts.reports import CanaryReport, Check
+from penstock.components.control.base import ObjectConflict
+from penstock.components.control.lease import CanaryLease, LeaseLost
+from penstock.components.deployment.analyse_canary import watch
+from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
+from penstock.components.deployment.traffic import return_to_stable
+
+OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
+CONFIG = AnalyseCanaryConfig(requests=500, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
+                             max_accuracy_drop=0.1, latency_floor_ms=2000,  # a busy machine is not a slow canary
+                             paired_rows=60, timeout=30)
+
+
+@pytest.fixture
+def analyse(sides: Dataset, report: Path, models: dict[str, Model]) -> Any:
+    def analyse(plane: Any, name: str = "alike", run_id: str = "run-2", dataset: Path = sides.folder,
+                **changes: object) -> CanaryReport:
+        config = AnalyseCanaryConfig.parse(CONFIG.model_dump() | changes)
+        return run(dataset, report, "sides", models[name].version, run_id, config, plane)
+
+    return analyse
+
+
+@pytest.fixture
+def no_validation_rows(sides: Dataset, tmp_path: Path) -> Path:
+    splits = sides.read_all()
+    empty = splits | {"validation": splits["validation"].slice(0, 0)}
+    return write_dataset(tmp_path / "empty", sides.description, empty).folder
+
+
+def check(report: CanaryReport, name: str) -> Check:
+    return next(check for check in report.checks if check.name == name)
+
+
+def test_a_canary_as_good_as_stable_earns_its_promotion(trial: Any, analyse: Any, report: Path) -> None:
+    found = analyse(trial)
+
+    assert (found.verdict, [entry for entry in found.checks if not entry.passed]) == ("promote", [])
+    assert found.stable is not None
+    assert (found.canary.requests, found.stable.requests, found.traffic_percent) == (100, 400, 20)
+    assert (found.canary.revision, found.stable.revision) == (NEW, OLD)
+    assert (found.canary.labelled, found.canary.errors) == (100, 0)
+    assert found.canary.correct == pytest.approx(90, abs=12)
+    assert set(found.canary.latency) == {"p50", "p90", "p95", "p99"}
+    assert (check(found, "sample").value, check(found, "traffic_split").value) == (100, 0.2)
+    assert CanaryLease(trial, "sides", "run-2").holder == "run-2"
+
+    assert CanaryReport.load(report) == found
+    page = (report / "index.html").read_text()
+    assert all(f"<h2>{title}" in page for title in ("Rules", "Requests", "Latency", "Accuracy", "Agreement", "Course"))
+
+
+def test_a_retried_step_returns_the_report_that_is_there(trial: Any, gateway: Any, analyse: Any) -> None:
+    assert analyse(trial) == analyse(trial)
+    assert gateway.asked == 500
+
+
+def test_errors_send_a_canary_back(trial: Any, gateway: Any, analyse: Any) -> None:
+    gateway.versions[NEW].fails = 5
+
+    found = analyse(trial)
+    assert (found.verdict, found.canary.errors) == ("roll_back", 20)
+    assert found.reason.startswith("error rate increase: 20 errors in 100 answers against 0 in 400 of stable: +20.00 "
+                                   "points, beyond the limit")
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b""), (400, b""), (200, b"fine"), (200, b'{"outputs": []}')])
+def test_a_burst_of_answers_without_prediction_stops_at_once(
+    trial: Any, gateway: Any, analyse: Any, status: int, body: bytes
+) -> None:
+    gateway.versions[NEW].fails, gateway.versions[NEW].status, gateway.versions[NEW].body = 1, status, body
+
+    found = analyse(trial)
+    assert (found.verdict, found.reason) == (
+        "roll_back", "stopped early: 20 of the canary's last 20 answers were errors")
+    assert found.canary.errors == found.canary.requests < 30
+    assert found.agreement is None
+
+
+def test_a_slow_canary_is_sent_back(trial: Any, gateway: Any, analyse: Any) -> None:
+    gateway.versions[NEW].sleep = 0.15
+
+    found = analyse(trial, concurrency=8, paired_rows=0, latency_floor_ms=25)
+    assert found.verdict == "roll_back"
+    assert found.reason.startswith("latency p95 increase: ")
+    assert "beyond the limit (rule: upper bound <= 0.5 or <= 25 ms)" in found.reason
+
+
+@pytest.mark.parametrize("paired_rows", [0, 120])
+def test_a_canary_that_is_wrong_more_often_is_sent_back(
+    trial: Any, gateway: Any, analyse: Any, paired_rows: int
+) -> None:
+    gateway.versions[NEW].errs = 2
+
+    found = analyse(trial, paired_rows=paired_rows)
+    assert found.verdict == "roll_back"
+    assert found.reason.startswith("accuracy change: ")
+    assert ("rows that both answered" in found.reason) == bool(paired_rows)
+
+
+def test_too_small_a_sample_is_no_evidence_whatever_it_shows(trial: Any, analyse: Any) -> None:
+    found = analyse(trial, max_accuracy_drop=0.001)
+
+    assert found.verdict == "roll_back"
+    assert "not enough evidence that it is within the limit" in found.reason
+
+
+def test_a_sample_that_is_late_is_no_evidence(trial: Any, analyse: Any) -> None:
+    found = analyse(trial, rate=100, timeout=0.5)
+
+    assert found.verdict == "roll_back"
+    assert "sample: not enough evidence" in found.reason
+    assert "of 500 requests within 0.5 s" in found.reason
+
+
+def test_a_sample_that_cannot_show_it_is_refused_with_one_that_can(trial: Any, gateway: Any, analyse: Any) -> None:
+    told = "requests=500 at 20 % give the canary about 100 answers.*takes 268.*to 1650"
+    with pytest.raises(ConfigError, match=told):
+        analyse(trial, max_error_rate_increase=0.01)
+    assert gateway.asked == 0
+    AnalyseCanaryConfig(requests=1650).check_sample(20)
+    AnalyseCanaryConfig().check_sample(20)
+
+
+def test_disagreement_is_a_reason_only_where_it_is_asked_for(trial: Any, gateway: Any, analyse: Any) -> None:
+    gateway.versions[NEW].errs, gateway.versions[OLD].errs = 5, 4  # as good, but wrong on other rows
+
+    found = analyse(trial, min_agreement=0.9, max_accuracy_drop=1)
+    assert (found.verdict, check(found, "agreement").passed) == ("roll_back", False)
+    assert found.agreement is not None
+    assert found.agreement.estimate < 0.8
+
+
+def test_a_canary_that_dies_is_noticed_without_its_answers(
+    trial: Any, gateway: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK", 0)
+    gateway.after[50] = lambda: trial.crash(NEW)
+
+    found = analyse(trial)
+    assert found.verdict == "roll_back"
+    assert found.reason.startswith("stopped early: the canary failed: ModelLoadFailed: it was killed")
+    assert gateway.asked < 500
+
+
+def test_a_lapsed_lease_stops_the_analysis(
+    trial: Any, gateway: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK", 0)
+    gateway.after[50] = lambda: trial.lapse("sides")
+
+    assert "the canary gets 0 % of the requests instead of 20 %" in analyse(trial).reason
+
+
+def test_another_holder_ends_the_step(
+    trial: Any, gateway: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch, report: Path
+) -> None:
+    with pytest.raises(ObjectConflict, match="run run-2 holds"):
+        analyse(trial, run_id="run-3")
+    monkeypatch.setattr(CanaryLease, "check", lambda self: _raise(LeaseLost("run run-9 took it")))
+    with pytest.raises(LeaseLost, match="run-9"):
+        analyse(trial)
+    assert not report.exists()
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_requests_that_nobody_answers_are_counted_and_held_against_nobody(
+    trial: Any, gateway: Any, analyse: Any
+) -> None:
+    gateway.after[100] = lambda: setattr(gateway, "down", True)
+    gateway.after[101] = lambda: None
+    found = analyse(trial, min_requests_per_version=10, max_error_rate_increase=1, max_accuracy_drop=1, paired_rows=0,
+                    max_latency_increase=0)
+
+    assert found.unanswered >= 390
+    assert found.canary.errors == 0
+    assert found.canary.requests + (found.stable.requests if found.stable else 0) + found.unanswered == 500
+    assert not check(found, "unanswered").passed
+    assert found.verdict == "promote"
+
+
+def test_a_first_version_must_answer(first: Any, gateway: Any, analyse: Any) -> None:
+    found = analyse(first, "good", "run-1")
+
+    assert (found.verdict, found.stable, found.canary.requests, found.traffic_percent) == ("first", None, 50, 100)
+    assert gateway.asked == 50
+
+
+def test_a_first_version_that_fails_is_sent_back(first: Any, gateway: Any, analyse: Any) -> None:
+    gateway.versions[OLD].fails = 4
+
+    found = analyse(first, "good", "run-1")
+    assert found.verdict == "roll_back"
+    assert found.reason.startswith("error rate: 12 errors in 50 answers; no stable version")
+
+
+def test_the_stable_version_has_nothing_to_prove(trial: Any, analyse: Any, gateway: Any) -> None:
+    CanaryLease(trial, "sides", "run-2").release()
+    return_to_stable(trial, "sides", 5)
+    found = analyse(trial, "good", "run-3")
+
+    assert (found.verdict, found.canary.requests, gateway.asked) == ("promote", 0, 0)
+    assert "has all traffic already" in found.reason
+
+
+def test_a_version_that_is_not_on_trial_cannot_be_judged(trial: Any, plane: Any, analyse: Any) -> None:
+    with pytest.raises(StepError, match="is not on trial"):
+        analyse(trial, "wrong")
+    trial.lapse("sides")
+    trial.settled("sides")
+    with pytest.raises(StepError, match="the lease lapsed and the traffic went back"):
+        analyse(trial)
+
+
+def test_bad_input_is_refused(trial: Any, analyse: Any, no_validation_rows: Path) -> None:
+    with pytest.raises(StepError, match=r"split validation of .* has no rows to send"):
+        analyse(trial, dataset=no_validation_rows, split="validation")
+    with pytest.raises(ContractError, match="has no split 'holdout'"):
+        analyse(trial, split="holdout")
+    with pytest.raises(ConfigError, match="did you mean 'paired_rows'"):
+        AnalyseCanaryConfig.parse({"paired_row": 3})
+    with pytest.raises(ConfigError, match="mode='mirror'"):
+        AnalyseCanaryConfig.parse({"mode": "mirror"})

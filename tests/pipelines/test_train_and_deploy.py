@@ -1,0 +1,194 @@
+"""The whole way on synthetic pictures: a first version, a second one as its canary, and what a run leaves."""
+
+import json
+import shlex
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from penstock.pipelines.run_folder import RunFolder, all_runs
+from penstock.pipelines.summary import Summary
+
+pytestmark = pytest.mark.slow
+
+STEPS = ("ingest", "validate", "require", "split", "train", "evaluate", "gate", "require_2", "export", "register",
+         "roll_out", "analyse_canary", "promote", "require_3", "restore")
+
+
+class Run(NamedTuple):
+    folder: RunFolder
+    output: str
+
+    @property
+    def summary(self) -> Summary:
+        return Summary.model_validate_json(self.folder.summary.read_bytes())
+
+
+class Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.found.append(dict(attrs)["href"] or "")
+
+
+def newest(folder: Path) -> RunFolder:
+    return list(all_runs(folder / "runs"))[-1][0]
+
+
+@pytest.fixture(scope="module")
+def first(laptop: Any) -> Run:
+    done = laptop("run", "train_and_deploy", "--profile", "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(newest(laptop.folder), done.stdout)
+
+
+@pytest.fixture(scope="module")
+def second(laptop: Any, first: Run) -> Run:
+    done = laptop("run", "train_and_deploy", "--profile", "test", "--set", "train.network=mlp",
+                  "--set", "train.epochs=4", "--set", "gate.max_accuracy_drop=1", "--set", "gate.max_slice_drop=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(newest(laptop.folder), done.stdout)
+
+
+def test_a_first_version_takes_all_the_traffic(first: Run) -> None:
+    summary = first.summary
+    assert summary.status == "succeeded"
+    assert summary.dataset is not None
+    assert summary.model is not None
+    assert summary.endpoint is not None
+    assert summary.canary is not None
+    assert summary.dataset.rows == 720  # 600 and a test split of 120
+    assert len(summary.dataset.content_hash) == 32
+    assert summary.model.test_accuracy > 0.3  # of six classes, one guess in six is right
+    assert summary.canary.verdict == "first"
+    assert [(part.version, part.percent) for part in summary.endpoint.traffic] == [(summary.model.version, 100)]
+    assert [(step.name, step.status) for step in summary.steps] == [(name, "succeeded") for name in STEPS]
+
+
+def test_a_second_version_is_a_canary_before_it_is_promoted(first: Run, second: Run) -> None:
+    before, after = first.summary, second.summary
+    assert after.canary is not None
+    assert after.model is not None
+    assert before.model is not None
+    assert after.endpoint is not None
+    assert after.canary.verdict == "promote"
+    assert after.model.version != before.model.version
+    assert [(part.version, part.percent) for part in after.endpoint.traffic] == [(after.model.version, 100)]
+
+
+def test_the_summary_has_the_agreed_keys(first: Run) -> None:
+    summary = json.loads(first.folder.summary.read_text(encoding="utf-8"))
+    assert {name: sorted(part) for name, part in summary.items() if isinstance(part, dict)} == {
+        "dataset": ["content_hash", "name", "rows"], "model": ["name", "test_accuracy", "version"],
+        "canary": ["reason", "verdict"], "endpoint": ["traffic", "url"]}
+    assert sorted(summary["steps"][0]) == ["name", "seconds", "status"]
+    assert sorted(summary["endpoint"]["traffic"][0]) == ["percent", "version"]
+
+
+def test_every_step_is_one_line_and_the_end_says_where_to_go(second: Run) -> None:
+    lines = second.output.splitlines()
+    assert [line.split()[1] for line in lines[1 : 1 + len(STEPS)]] == list(STEPS)
+    assert [line.split()[0] for line in lines[1 + len(STEPS) :]] == [
+        "model", "canary", "endpoint", "traffic", "try", "page"]
+
+
+def test_the_printed_curl_line_answers(laptop: Any, second: Run) -> None:
+    line = next(line for line in second.output.splitlines() if line.startswith("try"))
+    command = shlex.split(line.removeprefix("try"))
+    answer = subprocess.run(command, cwd=laptop.folder, stdout=subprocess.PIPE, check=True)
+    assert second.summary.model is not None
+    assert json.loads(answer.stdout)["model_version"] == second.summary.model.version
+
+
+def test_every_link_of_the_page_leads_somewhere(second: Run) -> None:
+    links = Links()
+    links.feed(second.folder.index.read_text(encoding="utf-8"))
+    assert len(links.found) >= len(STEPS)
+    assert [link for link in links.found if not (second.folder.path / link).is_file()] == []
+
+
+def test_predict_names_the_class_of_a_picture_of_any_size(laptop: Any, second: Run) -> None:
+    Image.fromarray(np.full((40, 30), 90, np.uint8)).save(laptop.folder / "grey.png")
+    assert second.summary.model is not None
+
+    done = laptop("predict", "shapes", "grey.png")
+    unknown = laptop("predict", "nothing", "grey.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("grey.png: ")
+    assert f"version {second.summary.model.version}" in done.stdout
+    assert unknown.returncode == 1
+    assert "there is no service 'nothing'" in unknown.stderr
+
+
+def test_laptop_status_names_service_version_and_share(laptop: Any, second: Run) -> None:
+    done = laptop("laptop", "status")
+    assert second.summary.model is not None
+    assert done.returncode == 0, done.stderr
+    assert "shapes" in done.stdout
+    assert second.summary.model.version in done.stdout
+    assert "100" in done.stdout
+
+
+def test_a_lost_gate_ends_the_run_with_its_reason_and_leaves_the_endpoint(laptop: Any, second: Run) -> None:
+    done = laptop("run", "train_and_deploy", "--profile", "test", "--set", "gate.min_accuracy=1")
+    summary = Run(newest(laptop.folder), done.stdout).summary
+
+    assert done.returncode == 1
+    assert "require_2: " in done.stderr
+    assert "accuracy" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert summary.status == "failed"
+    assert summary.endpoint == second.summary.endpoint
+    assert {step.name: step.status for step in summary.steps}["roll_out"] == "skipped"
+
+
+def test_a_worse_version_that_passed_no_gate_is_rolled_back_by_its_canary(laptop: Any, second: Run) -> None:
+    done = laptop("run", "train_and_deploy", "--profile", "test", "--set", "gate.enabled=false",
+                  "--set", "train.epochs=1", "--set", "train.learning_rate=1e-9")
+    summary = Run(newest(laptop.folder), done.stdout).summary
+
+    assert done.returncode == 1
+    assert "require_3: verdict roll_back: " in done.stderr
+    assert "accuracy" in done.stderr
+    assert summary.canary is not None
+    assert summary.canary.verdict == "roll_back"
+    assert summary.endpoint == second.summary.endpoint
+
+
+def test_runs_are_listed_and_one_whose_model_serves_is_kept(laptop: Any, first: Run, second: Run) -> None:
+    listed = laptop("runs", "list").stdout
+    assert first.folder.run_id in listed
+    assert second.folder.run_id in listed
+
+    removed = laptop("runs", "gc", "--keep", "0").stdout
+
+    assert f"removed {first.folder.run_id}" in removed
+    assert second.folder.run_id not in removed
+    assert second.folder.record_file.is_file()
+    assert not first.folder.path.exists()
+
+
+def test_stop_leaves_no_process_and_no_port(laptop: Any, second: Run) -> None:
+    assert laptop.processes()
+    done = laptop("laptop", "stop")
+    assert done.returncode == 0, done.stderr
+    assert laptop.processes() == []
+
+
+def test_stopping_what_does_not_serve_is_an_error_unless_it_may_be_missing(laptop: Any, second: Run) -> None:
+    laptop("laptop", "stop")
+
+    refused = laptop("laptop", "stop", "shapes")
+    allowed = laptop("laptop", "stop", "shapes", "--missing-ok")
+
+    assert (refused.returncode, allowed.returncode) == (1, 0)
+    assert "no service is named shapes" in refused.stderr
