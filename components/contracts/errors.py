@@ -4,6 +4,7 @@
     ├── ConfigError          the user's configuration is wrong: nothing has started
     ├── ContractError        a folder is not what its producer promised: a retry will not help
     ├── StepError            a step did its work and the answer is no: bad data, diverged training, a lost verdict
+    ├── DiskFull             nothing more can be written there: with room made, the same step succeeds
     ├── ControlError         in `control.base`: what a control plane can answer
     ├── Refusal              in `inference.protocol`: a request that gets no prediction, with its HTTP status
     └── ServiceError         in `inference.client`: a service that did not answer with predictions
@@ -11,7 +12,7 @@
 Knows nothing of where they are raised. `str(error)` says what is wrong, the value given and what to do.
 """
 
-__all__ = ["ConfigError", "ContractError", "PenstockError", "StepError"]
+__all__ = ["ConfigError", "ContractError", "DiskFull", "PenstockError", "StepError"]
 
 
 class PenstockError(Exception):
@@ -28,3 +29,7 @@ class ContractError(PenstockError, ValueError):
 
 class StepError(PenstockError):
     """A step cannot succeed with these inputs: no retry will help, the text says what would."""
+
+
+class DiskFull(PenstockError):
+    """A file could not be written for want of room; what was begun has been removed."""

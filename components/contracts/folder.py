@@ -3,6 +3,7 @@
 The mechanism below every contract. Knows no schema: `dataset` and `model` say what is inside.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,13 +12,29 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from penstock.components.contracts.errors import ContractError
+from penstock.components.contracts.errors import ContractError, DiskFull
 
-__all__ = ["SealedManifest", "complete_folder", "file_sha256", "read_checked", "text_sha256", "write_atomically"]
+__all__ = [
+    "SealedManifest",
+    "complete_file",
+    "complete_folder",
+    "file_sha256",
+    "read_checked",
+    "text_sha256",
+    "write_atomically",
+]
+
+MAKE_ROOM = "make room there, or write to another disk"
+FULL = {  # what is wrong, and what to do
+    errno.ENOSPC: ("the disk is full", MAKE_ROOM),
+    errno.EDQUOT: ("the disk quota is used up", MAKE_ROOM),
+    errno.EFBIG: ("a file would be larger than this process may write", "raise `ulimit -f`"),
+}
+MIB = 2**20
 
 
 class SealedManifest(BaseModel):
@@ -68,35 +85,56 @@ def complete_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         ContractError: `folder` exists already.
+        DiskFull: there is no room for it.
     """
     if folder.exists():
         raise ContractError(f"{folder} exists already; it is never changed in place, write beside it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield building
-        building.chmod(0o755)  # mkdtemp gives 0700; a predictor reads it as another user
-        _flush(building)
-        building.rename(folder)
-    except BaseException:
-        shutil.rmtree(building)
-        raise
+    with _room_for(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield building
+            building.chmod(0o755)  # mkdtemp gives 0700; a predictor reads it as another user
+            _flush(building)
+            building.rename(folder)
+        except BaseException:
+            shutil.rmtree(building)
+            raise
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file beside its place and rename it there when the block ends; after an error the old one is as it was.
+
+    Yields:
+        An empty file to write into.
+
+    Raises:
+        DiskFull: there is no room for it.
+    """
+    with _room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file so that a reader sees the old content or the new, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise
+    """Replace a file so that a reader sees the old content or the new, never half of one.
+
+    Raises:
+        DiskFull: there is no room for it; the old content stays.
+    """
+    with complete_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def read_checked(path: Path, sha256: str, vouched_by: str) -> bytes:
@@ -132,3 +170,31 @@ def _flush(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Say what could not be written, how much room there is and what to do, where a write fails for want of room."""
+    try:
+        yield
+    except Exception as error:
+        if (number := _full(error)) is None:
+            raise
+        reason, remedy = FULL[number]
+        raise DiskFull(f"{path} could not be written: {reason}; {_room(path)}. Nothing half written is left; "
+                       f"{remedy}, then start again") from error
+
+
+def _full(error: Exception) -> int | None:
+    """Return the errno where there is no room, else None. Rust libraries put the number into their text."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in FULL else None
+    return next((number for number in FULL if f"(os error {number})" in str(error)), None)
+
+
+def _room(path: Path) -> str:
+    place = next(folder for folder in path.absolute().parents if folder.is_dir())
+    disk = os.statvfs(place)
+    room = (f"{disk.f_bavail * disk.f_frsize / MIB:,.1f} of {disk.f_blocks * disk.f_frsize / MIB:,.1f} MiB are free in "
+            f"{place} now that the half-written part is removed")
+    return room if disk.f_favail or not disk.f_files else f"{room}, but no file more fits: all inodes are used"

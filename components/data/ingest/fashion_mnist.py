@@ -9,23 +9,19 @@ import logging
 import os
 import shutil
 import subprocess
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from penstock.components.contracts.dataset import Description, ImageFormat, rows_table
+from penstock.components.contracts.dataset import Description, ImageFormat
 from penstock.components.contracts.errors import ContractError, StepError
 from penstock.components.contracts.folder import text_sha256, write_atomically
 from penstock.components.data.ingest.config import IngestConfig, cache_folder
-from penstock.components.data.ingest.rows import SourceRows, choose_rows, fit_images
+from penstock.components.data.ingest.idx_format import idx_table, parse_idx, unpack
+from penstock.components.data.ingest.rows import SourceRows
 
-__all__ = ["CLASSES", "load"]
+__all__ = ["CLASSES", "FILES", "load", "read"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,28 +68,24 @@ def load(config: IngestConfig) -> SourceRows:
         StepError: it is in none of the four places; the text says what went wrong in each.
     """
     content = _find(cache_folder(config) / "fashion-mnist")
-    splits, shape = {}, (0, 0, 0)
-    for split in IMAGES:
-        splits[split], shape = _split(split, content[IMAGES[split].name], content[LABELS[split].name], config)
-    height, width, channels = shape
+    return read({split: (content[IMAGES[split].name], content[LABELS[split].name]) for split in IMAGES}, config)
+
+
+def read(content: Mapping[str, tuple[bytes, bytes]], config: IngestConfig) -> SourceRows:
+    """Make rows of the published files.
+
+    Args:
+        content: per split what is inside the files of images and labels.
+    """
+    tables = {split: idx_table(split, parse_idx(IMAGES[split].name, images, 3),
+                               parse_idx(LABELS[split].name, labels, 1), config)
+              for split, (images, labels) in content.items()}
+    height, width, channels = tables["train"][1]
     description = Description(
-        name="fashion-mnist", source="fashion-mnist", classes=CLASSES,
+        name="fashion-mnist", source=config.source, classes=CLASSES,
         image=ImageFormat.model_validate({"height": height, "width": width, "channels": channels}))
-    return SourceRows(description, splits, text_sha256("".join(file.sha256 for file in FILES)))
-
-
-def _split(split: str, images: bytes, labels: bytes, config: IngestConfig) -> tuple[pa.Table, tuple[int, int, int]]:
-    pixels, classes = _parse_idx(images)[..., np.newaxis], _parse_idx(labels)
-    chosen = choose_rows(classes, config.limit)
-    fitted = fit_images(pixels[chosen] if config.limit else pixels, config.image_size, config.channels)
-    return rows_table([f"{split}-{row:05d}" for row in chosen], fitted, classes[chosen]), fitted.shape[1:]
-
-
-def _parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of bytes: 0, 0, type 8, number of dimensions, each dimension as big-endian int32, values."""
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">i4", dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    return SourceRows(description, {split: table for split, (table, _) in tables.items()},
+                      text_sha256("".join(file.sha256 for file in FILES)))
 
 
 def _find(cache: Path) -> dict[str, bytes]:
@@ -123,14 +115,11 @@ def _read(folder: Path) -> dict[str, bytes]:
     if missing:
         raise StepError(f"{', '.join(missing)} not there")
     with ThreadPoolExecutor(len(FILES)) as pool:  # zlib and sha256 let go of the interpreter
-        return dict(pool.map(lambda file: (file.name, _unpack(file, (folder / file.name).read_bytes())), FILES))
+        return dict(pool.map(lambda file: (file.name, _check(file, (folder / file.name).read_bytes())), FILES))
 
 
-def _unpack(file: IdxFile, packed: bytes) -> bytes:
-    try:
-        content = zlib.decompress(packed, wbits=31, bufsize=file.size)
-    except zlib.error as error:
-        raise ContractError(f"{file.name} ({len(packed):,} bytes) is truncated or no .gz file: {error}") from error
+def _check(file: IdxFile, packed: bytes) -> bytes:
+    content = unpack(file.name, packed, file.size)
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise ContractError(f"{file.name} is not the published file: its content has sha256 {found}, not {file.sha256}")
@@ -147,7 +136,7 @@ def _download(cache: Path) -> dict[str, bytes]:
         with httpx.Client(timeout=patience, follow_redirects=True) as client:
             for file in FILES:
                 answer = client.get(f"{DOWNLOAD}/{file.name}").raise_for_status()
-                content[file.name] = _unpack(file, answer.content)
+                content[file.name] = _check(file, answer.content)
                 write_atomically(cache / file.name, answer.content)
                 logger.info("source=fashion-mnist downloaded=%s bytes=%d", file.name, len(answer.content))
     except httpx.HTTPError as error:

@@ -3,6 +3,7 @@
 Knows no source and writes no file.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 from penstock.components.contracts.dataset import Description
 from penstock.components.contracts.image import picture_pixels
 
-__all__ = ["SourceRows", "choose_rows", "fit_images"]
+__all__ = ["SourceRows", "choose_rows", "first_few", "fit_images"]
+
+NAMED = 5  # things an error names; the count says how many more there are
 
 
 class SourceRows(NamedTuple):
@@ -46,6 +49,13 @@ def choose_rows(labels: npt.NDArray[np.integer], limit: int) -> npt.NDArray[np.i
     turn = np.empty(len(labels), np.intp)
     turn[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(np.argsort(turn, kind="stable")[:limit])
+
+
+def first_few(items: Iterable[str]) -> str:
+    """Join the first few texts with semicolons, and count the others."""
+    texts = list(items)
+    listed = "; ".join(texts[:NAMED])
+    return listed if len(texts) <= NAMED else f"{listed}; and {len(texts) - NAMED:,} more"
 
 
 def fit_images(images: npt.NDArray[np.uint8], image_size: int, channels: int) -> npt.NDArray[np.uint8]:

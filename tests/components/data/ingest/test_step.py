@@ -7,7 +7,7 @@ from PIL import Image
 
 from penstock.components.contracts.dataset import Dataset
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.data.ingest.sources import SOURCES, find_source
+from penstock.components.data.ingest.sources import SOURCES, anchored_source, check_source, find_source
 from penstock.components.data.ingest.step import IngestConfig, run
 
 SHAPES = "synthetic://shapes?rows=20&size=8"
@@ -54,9 +54,11 @@ def test_a_folder_that_has_changed_is_not_taken_for_the_old_one(tmp_path: Path) 
 @pytest.mark.parametrize(("source", "message"), [
     ("fashion-mnst", r"did you mean 'fashion-mnist'\?"),
     ("fashion_mnist", r"did you mean 'fashion-mnist'\?"),
-    ("imagenet", r"there are fashion-mnist, \./pets, synthetic://shapes"),
-    ("s3://bucket/images", "neither a known dataset nor a folder here"),
-    ("./nowhere", "there is no folder"),
+    ("imagenet", r"nor a folder or file here; there are fashion-mnist, \./pets, \./photos\.csv, "),
+    ("s4://bucket/images", "unknown scheme s4://"),
+    ("./nowhere", r"source='\./nowhere' is no folder here \(looked from"),
+    ("nowhere.csv", "source='nowhere.csv' is no file here"),
+    ("file:///nowhere/t10k-labels-idx1-ubyte", "is no file here"),
 ])
 def test_an_unknown_source_is_refused_with_what_there_is(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -85,3 +87,50 @@ def test_a_folder_may_be_given_as_file_address_or_bare_name(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
 
     assert find_source("pets") == find_source(f"file://{tmp_path}/pets") == find_source(f"{tmp_path}/pets")
+
+
+@pytest.mark.parametrize(("source", "name"), [
+    ("photos.csv", "CSV"), ("s3://bucket/Photos.CSV", "CSV"), ("./photos.tsv.gz", "CSV"), ("s3://b/a*.csv", "CSV"),
+    ("zip://photos.csv::s3://bucket/all.zip", "CSV"), ("https://host/photos.csv?signature=1", "CSV"),
+    ("s3://bucket/train-*.parquet", "PARQUET"), ("train.parquet", "PARQUET"), ("s3://bucket/parquet", "FOLDER"),
+    ("gs://bucket/mnist/train-images-idx3-ubyte.gz", "IDX"), ("t10k-labels.idx1-ubyte", "IDX"),
+    ("s3://bucket", "FOLDER"), ("~/pets", "FOLDER"), ("synthetic://shapes?rows=10", "synthetic://shapes"),
+])
+def test_a_source_is_known_by_its_name(source: str, name: str) -> None:
+    assert find_source(source).name == name
+
+
+def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "pets.csv").mkdir()
+
+    assert find_source(str(tmp_path / "pets.csv")).name == "FOLDER"
+
+
+@pytest.mark.parametrize(("source", "option", "message"), [
+    (SHAPES, {"label_column": "x"}, r"label_column='x' is no option of source 'synthetic.*, but of CSV, PARQUET$"),
+    ("fashion-mnist", {"classes": ["a", "b"]}, r"classes=\('a', 'b'\) is no option of .*, but of CSV, PARQUET, IDX"),
+    ("s3://bucket/a.parquet", {"delimiter": ";"}, "delimiter=';' is no option of .*, but of CSV"),
+    ("s3://bucket/pets", {"max_missing": 1}, "max_missing=1 is no option"),
+])
+def test_an_option_of_another_source_is_refused(source: str, option: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_source(IngestConfig.parse({"source": source, **option}))
+
+
+def test_a_source_is_looked_at_without_asking_a_server() -> None:
+    assert check_source(IngestConfig(source="s3://bucket/pets")).name == "FOLDER"
+    assert check_source(IngestConfig(source="./photos-*.csv", delimiter=";")).name == "CSV"
+
+
+@pytest.mark.parametrize(("source", "expected"), [
+    ("pets", "{here}/pets"), ("./photos.csv", "{here}/photos.csv"), ("a/*.parquet", "{here}/a/*.parquet"),
+    ("file:///etc/../etc", "/etc/../etc"), ("s3://bucket/pets", None),
+    ("fashion-mnist", None), (SHAPES, None), ("zip://pets::/data/pets.zip", None), ("imagenet", None)])
+def test_a_path_is_made_absolute_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: str | None
+) -> None:
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "photos.csv").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert anchored_source(source) == (expected.format(here=tmp_path) if expected else source)
