@@ -1,4 +1,4 @@
-"""What a control plane is: five verbs over Kubernetes objects, the same on a cluster and on a laptop.
+"""What a control plane is: six verbs over Kubernetes objects, the same on a cluster and on a laptop.
 
 Holds the protocol, the errors and a few readers of objects. Talks to nothing: `laptop` and `kubernetes` do.
 """
@@ -107,11 +107,23 @@ class ControlPlane(Protocol):
         """Yield the object now and at each change; end after a terminal condition, after deletion, or at the time-out.
 
         Terminal: a job's Succeeded or Failed; an InferenceService's Ready True or False for its newest generation.
+
+        Raises:
+            JobFailed: a job cannot start, and its conditions will not say so.
         """
         ...
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
-        """Yield the lines of all pods of a job, in order of time, until it ends."""
+        """Yield the lines of all pods of a job, in order of time, until it ends.
+
+        Raises:
+            NotFound: there is no such object.
+            JobFailed: the job cannot start, and its conditions will not say so.
+        """
+        ...
+
+    def failure(self, ref: ObjectRef) -> str:
+        """Say what the object's own conditions do not: why its pods died or cannot start; "" where nothing is known."""
         ...
 
     def delete(self, ref: ObjectRef) -> None:

@@ -4,6 +4,7 @@ Pure functions from ports and weights to Envoy v3 resources; `gateway` writes an
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def clusters(ports: Mapping[str, int]) -> dict[str, Any]:
 
 def routes(shares: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """Return the routes: per service the weight of each revision; a service without any answers 503, the rest 404."""
-    known = [_route(service, weights) for service, weights in sorted(shares.items())]
-    body = {"error": "no service has this path; ask /v2/models/<service>/infer", "services": sorted(shares)}
+    known = [route for service, weights in sorted(shares.items()) for route in _routes(service, weights)]
+    body = {"error": "no service has this path; ask /v2/models/<service>/infer or /v1/models/<service>:predict",
+            "services": sorted(shares)}
     host = {"name": "all", "domains": ["*"], "routes": [*known, {"match": {"prefix": "/"}, **_answer(404, body)}]}
     return _versioned([
         {"@type": f"{TYPES}.config.route.v3.RouteConfiguration", "name": "routes", "virtual_hosts": [host]}])
@@ -93,8 +95,14 @@ def _cluster(revision: str, port: int) -> dict[str, Any]:
     }
 
 
-def _route(service: str, weights: Mapping[str, int]) -> dict[str, Any]:
-    match = {"path_separated_prefix": f"/v2/models/{service}"}
+def _routes(service: str, weights: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return one route per protocol; V1 puts a verb behind the name, after a colon."""
+    verb = {"safe_regex": {"regex": f"/v1/models/{re.escape(service)}(:[a-z]+)?"}}
+    return [_route({"path_separated_prefix": f"/v2/models/{service}"}, service, weights),
+            _route(verb, service, weights)]
+
+
+def _route(match: dict[str, Any], service: str, weights: Mapping[str, int]) -> dict[str, Any]:
     if not weights:
         body = {"error": f"{service} has no ready revision; see `penstock laptop status`"}
         return {"match": match, **_answer(503, body)}

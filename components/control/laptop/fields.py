@@ -5,75 +5,49 @@ A path is dotted; `[]` is any item of a list, a last `*` any key below. Changes 
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from penstock.components.control.base import ControlError, Manifest, UnsupportedField
+from penstock.components.control.laptop.experiment_fields import EXPERIMENT
+from penstock.components.control.laptop.field_rules import (
+    CONTAINER,
+    METADATA,
+    ONE_CONTAINER,
+    Allowed,
+    Kind,
+    is_number,
+)
+from penstock.components.control.laptop.job_fields import BATCH_JOB, PYTORCH_JOB, TRAIN_JOB
 from penstock.components.control.laptop.store import SERVER_FIELDS
 
 __all__ = ["KINDS", "honoured_fields", "refuse_unknown"]
 
-
-class Kind(NamedTuple):
-    """What is honoured of one kind.
-
-    `fields`: path -> what the laptop does with it. `required`: paths without which nothing can start.
-    """
-
-    api_version: str
-    fields: Mapping[str, str]
-    required: tuple[str, ...] = ()
-
-
-class Allowed(NamedTuple):
-    """A field whose value is restricted: `fits` says whether a value will do, `text` what would do."""
-
-    fits: Callable[[Any], bool]
-    text: str
-
-
-METADATA = {
-    "metadata.name": "identifies the object",
-    "metadata.namespace": "`default`",
-    "metadata.labels.*": "kept",
-    "metadata.annotations.*": "kept",
-    "metadata.resourceVersion": "compare-and-swap; `0`: the object must not exist yet",
-}
-CONTAINER = {
-    "name": "checked",
-    "image": "the installed packages are run in its place",
-    "command[]": "run; `python` and scripts are those of this installation",
-    "args[]": "run",
-    "env[].name": "set",
-    "env[].value": "set",
-}
-POD = "spec.pytorchReplicaSpecs.Worker.template"
-
-KINDS: Mapping[str, Kind] = {
-    "PyTorchJob": Kind("kubeflow.org/v1", METADATA | {
-        "spec.nprocPerNode": "PET_NPROC_PER_NODE",
-        "spec.elasticPolicy.rdzvBackend": "PET_RDZV_BACKEND",
-        "spec.elasticPolicy.minReplicas": "PET_NNODES",
-        "spec.elasticPolicy.maxReplicas": "PET_NNODES",
-        "spec.elasticPolicy.maxRestarts": "PET_MAX_RESTARTS",
-        "spec.runPolicy.cleanPodPolicy": "what becomes of the agents when the job has ended",
-        "spec.runPolicy.backoffLimit": "how many restarts of agents make the job fail",
-        "spec.runPolicy.activeDeadlineSeconds": "ends the job, without the operator's delay",
-        "spec.pytorchReplicaSpecs.Worker.replicas": "that many torchrun agents",
-        "spec.pytorchReplicaSpecs.Worker.restartPolicy": "whether an agent that failed is started again",
-        f"{POD}.metadata.labels.*": "kept",
-        f"{POD}.metadata.annotations.*": "kept",
-    } | {f"{POD}.spec.containers[].{name}": text for name, text in CONTAINER.items()},
-        ("spec.elasticPolicy", "spec.runPolicy", f"{POD}.spec.containers")),
-    "InferenceService": Kind("serving.kserve.io/v1beta1", METADATA | {
+INFERENCE_SERVICE = Kind(
+    "serving.kserve.io/v1beta1",
+    METADATA | {
         "spec.predictor.minReplicas": "one process per revision",
         "spec.predictor.canaryTrafficPercent": "the newest revision's share, as in KServe's Knative mode",
         "spec.predictor.model.modelFormat.name": "must be one that the runtime supports",
         "spec.predictor.model.protocolVersion": "`v2`",
         "spec.predictor.model.runtime": "the ServingRuntime that is run",
         "spec.predictor.model.storageUri": "its folder takes the place of /mnt/models",
-    }, ("spec.predictor.model.modelFormat.name", "spec.predictor.model.runtime", "spec.predictor.model.storageUri")),
-    "ServingRuntime": Kind("serving.kserve.io/v1alpha1", METADATA | {
+    },
+    ("spec.predictor.model.modelFormat.name", "spec.predictor.model.runtime", "spec.predictor.model.storageUri"),
+    {
+        "metadata.annotations.serving.kserve.io/deploymentMode":
+            Allowed(lambda value: value in ("Knative", "Serverless"), "Knative"),
+        "spec.predictor.minReplicas": Allowed(lambda value: value == 1, "1"),
+        "spec.predictor.canaryTrafficPercent":
+            Allowed(lambda value: is_number(value) and value in range(101), "a whole number from 0 to 100"),
+        "spec.predictor.model.protocolVersion": Allowed(lambda value: value == "v2", "v2"),
+        "spec.predictor.model.storageUri":
+            Allowed(lambda value: str(value).startswith("file:///"), "file:///absolute/path/of/the/model/folder"),
+    },
+)
+SERVING_RUNTIME = Kind(
+    "serving.kserve.io/v1alpha1",
+    METADATA | {
         "spec.annotations.*": "kept",
         "spec.labels.*": "kept",
         "spec.supportedModelFormats[].name": "compared with the service's modelFormat",
@@ -84,47 +58,34 @@ KINDS: Mapping[str, Kind] = {
         "spec.containers[].readinessProbe.httpGet.path": "asked until it answers 200; default /v2/models/<name>/ready",
         "spec.containers[].readinessProbe.httpGet.port": "the predictor's",
     } | {f"spec.containers[].{name}": text for name, text in CONTAINER.items()},
-        ("spec.containers", "spec.supportedModelFormats")),
-    "Lease": Kind("coordination.k8s.io/v1", METADATA | {
+    ("spec.containers", "spec.supportedModelFormats"),
+    {
+        "spec.containers": ONE_CONTAINER,
+        "spec.containers[].name": Allowed(lambda value: value == "kserve-container", "kserve-container"),
+        "spec.protocolVersions": Allowed(lambda value: "v2" in value, "[v2]"),
+    },
+)
+LEASE = Kind(
+    "coordination.k8s.io/v1",
+    METADATA | {
         "spec.holderIdentity": "who holds it; empty: nobody",
         "spec.leaseDurationSeconds": "after so long without renewal a canary's traffic goes back to stable",
         "spec.acquireTime": "kept",
         "spec.renewTime": "the last sign of life",
         "spec.leaseTransitions": "kept",
-    }),
-}
-
-WORKER = "spec.pytorchReplicaSpecs.Worker"
-ONE_CONTAINER = Allowed(  # there is no image here whose own command could be run
-    lambda value: isinstance(value, list) and len(value) == 1 and value[0].get("command"),
-    "exactly one container, with its command")
-ALLOWED: Mapping[str, dict[str, Allowed]] = {
-    "PyTorchJob": {
-        "spec.elasticPolicy.rdzvBackend": Allowed(lambda value: value == "c10d", "c10d"),
-        "spec.runPolicy.cleanPodPolicy":
-            Allowed(lambda value: value in ("Running", "All", "None"), "Running, All or None"),
-        f"{WORKER}.restartPolicy": Allowed(lambda value: value in ("OnFailure", "Never"), "OnFailure or Never"),
-        f"{POD}.spec.containers": ONE_CONTAINER,
-        f"{POD}.spec.containers[].name": Allowed(lambda value: value == "pytorch", "pytorch"),
     },
-    "InferenceService": {
-        "metadata.annotations.serving.kserve.io/deploymentMode":
-            Allowed(lambda value: value in ("Knative", "Serverless"), "Knative"),
-        "spec.predictor.minReplicas": Allowed(lambda value: value == 1, "1"),
-        "spec.predictor.canaryTrafficPercent":
-            Allowed(lambda value: _is_number(value) and value in range(101), "a whole number from 0 to 100"),
-        "spec.predictor.model.protocolVersion": Allowed(lambda value: value == "v2", "v2"),
-        "spec.predictor.model.storageUri":
-            Allowed(lambda value: str(value).startswith("file:///"), "file:///absolute/path/of/the/model/folder"),
+    allowed={
+        "spec.leaseDurationSeconds": Allowed(lambda value: is_number(value) and value > 0, "seconds, for example 30"),
     },
-    "ServingRuntime": {
-        "spec.containers": ONE_CONTAINER,
-        "spec.containers[].name": Allowed(lambda value: value == "kserve-container", "kserve-container"),
-        "spec.protocolVersions": Allowed(lambda value: "v2" in value, "[v2]"),
-    },
-    "Lease": {
-        "spec.leaseDurationSeconds": Allowed(lambda value: _is_number(value) and value > 0, "seconds, for example 30"),
-    },
+)
+KINDS: Mapping[str, Kind] = {
+    "PyTorchJob": PYTORCH_JOB,
+    "TrainJob": TRAIN_JOB,
+    "Job": BATCH_JOB,
+    "Experiment": EXPERIMENT,
+    "InferenceService": INFERENCE_SERVICE,
+    "ServingRuntime": SERVING_RUNTIME,
+    "Lease": LEASE,
 }
 EVERYWHERE = {"metadata.namespace": Allowed(lambda value: value == "default", "default")}
 
@@ -137,7 +98,7 @@ def honoured_fields() -> Mapping[str, Mapping[str, str]]:
     """
     table = {}
     for name, kind in KINDS.items():
-        rules = ALLOWED[name] | EVERYWHERE
+        rules = {**kind.allowed, **EVERYWHERE}
         table[name] = {path: f"{text} ({rules[path].text})" if path in rules and path not in EVERYWHERE else text
                        for path, text in kind.fields.items()}
     return table
@@ -159,7 +120,7 @@ def refuse_unknown(manifest: Manifest) -> None:
     asked = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "status")}
     asked["metadata"] = {key: value for key, value in asked["metadata"].items()
                          if key not in SERVER_FIELDS or key == "resourceVersion"}
-    complaints = [*_unknown(asked, kind.fields), *_misfits(asked, ALLOWED[manifest["kind"]] | EVERYWHERE)]
+    complaints = [*_unknown(asked, kind.fields), *_misfits(asked, {**kind.allowed, **EVERYWHERE})]
     name = f"{manifest['kind']} {asked['metadata'].get('name', '?')}"
     if complaints:
         raise UnsupportedField(f"{name}: the laptop plane does not honour " + "; ".join(complaints))
@@ -214,7 +175,3 @@ def _at(node: Any, path: str) -> Any:
     for part in path.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     return node
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,23 +1,26 @@
-"""Keeps one PyTorchJob: watches its agents, restarts those that failed, and says how it ended.
+"""Keeps one job: watches its agents, starts those again that failed, and says how it ended.
 
-The rules are those of training-operator 1.9 (pkg/controller.v1/common/job.go, pkg/core/job.go) and of the kubelet,
-which restarts a failed container in place. Reads nothing from a user and refuses nothing: `jobs` and `fields` did.
+The rules are the same for all kinds, `job_kinds` has what differs; a failed agent starts again at once, without the
+kubelet's delay. Reads nothing from a user and refuses nothing: `jobs` and `fields` did.
 """
 
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.components.control.base import ControlError, Manifest, ObjectRef
 from penstock.components.control.laptop import agents, processes
-from penstock.components.control.laptop.job_status import count_replicas, is_finished, set_condition
+from penstock.components.control.laptop.job_kinds import kind_of
+from penstock.components.control.laptop.job_status import Cause, Counts, is_finished
 from penstock.components.control.laptop.store import Store
 
 __all__ = ["JobKeeper"]
 
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 5.0  # once the first agent has succeeded, the others have this long to leave by themselves
+KILLED = 137  # 128 + SIGKILL
 log = logging.getLogger(__name__)
 
 
@@ -26,19 +29,28 @@ class JobKeeper:
 
     Args:
         store: where the job is, and where its status goes.
-        job: as it is in the store.
-        logs: the output file of each agent.
+        job: as it is in the store, with a status.
+        logs: folder of the agents' output files.
     """
 
-    def __init__(self, store: Store, job: Manifest, logs: list[Path]) -> None:
+    def __init__(self, store: Store, job: Manifest, logs: Path) -> None:
         self._store, self._job, self._logs = store, job, logs
+        self._kind = kind_of(job)
+        self._plan = self._kind.plan(job)
         self._name, self._uid = job["metadata"]["name"], job["metadata"]["uid"]
         self._port = processes.free_port()
-        self._started = time.monotonic()
+        self._deadline = time.monotonic() + self._plan.deadline - _age(job)
         self._agents: list[processes.Process] = []
-        self._restarts = 0
+        self._pods: list[str] = []
+        self._failures = 0
+        self._trouble = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"job-{self._name}", daemon=True)
+
+    @property
+    def trouble(self) -> str:
+        """What the last agent that failed died of, "" where none has."""
+        return self._trouble
 
     def start(self) -> None:
         """Start every agent, then watch.
@@ -47,7 +59,8 @@ class JobKeeper:
             ControlError: an agent cannot be started; none is left.
         """
         try:
-            self._agents = [self._start_agent(index) for index in range(len(self._logs))]
+            for index in range(self._plan.replicas):
+                self._start_agent(index)
         except ControlError:
             agents.end_agents(self._job)
             raise
@@ -62,66 +75,68 @@ class JobKeeper:
         while not self._stopped.wait(POLL_SECONDS):
             present = self._store.load(ObjectRef.of(self._job))
             if present is None or present["metadata"]["uid"] != self._uid:
-                return  # deleted, perhaps by another process, which then ends the agents
+                agents.end_agents(self._job)  # deleted by another process, perhaps just when one started again here
+                return
             before = str(self._job["status"])
             try:
                 self._reconcile()
             except (ControlError, OSError) as error:
-                self._fail(f"Job {self._name} has failed because this machine cannot keep it: {error}")
+                message = f"Job {self._name} has failed because this machine cannot keep it: {error}"
+                self._kind.fail(self._job, Cause.MACHINE, message)
             if str(self._job["status"]) != before:
                 self._store.put_status(ObjectRef.of(self._job), self._uid, self._job["status"])
             if is_finished(self._job):
                 return
 
     def _reconcile(self) -> None:
-        policy = self._job["spec"]["runPolicy"]
         codes = [processes.exit_code(agent) for agent in self._agents]
-        active, succeeded = codes.count(None), codes.count(0)
-        failed = [index for index, code in enumerate(codes) if code]
-        count_replicas(self._job, active, succeeded, len(failed))
-        if succeeded:
-            self._succeed(policy.get("cleanPodPolicy", "None"))
-        elif time.monotonic() - self._started > policy.get("activeDeadlineSeconds", float("inf")):
-            agents.end_agents(self._job)
-            self._fail(f"Job {self._name} has failed because it was active longer than specified deadline")
-        elif failed and agents.worker(self._job).get("restartPolicy") == "Never":
-            if policy.get("cleanPodPolicy", "None") != "None":
-                agents.end_agents(self._job)
-            self._fail(f"PyTorchJob {self._name} is failed because {len(failed)} Worker replica(s) failed.")
-        elif failed:
-            self._restart({index: codes[index] for index in failed}, policy.get("backoffLimit"))
+        succeeded, failed = codes.count(0), [index for index, code in enumerate(codes) if code]
+        self._failures += len(failed)
+        for index in failed:
+            container = self._plan.container.get("name", "node")  # a TrainJob's has no name of its own
+            self._trouble = f"pod {self._pods[index]}: container {container} {_ending(codes[index])}"
+            log.warning("%s failures=%d limit=%s", self._trouble, self._failures, self._plan.limit)
+        active = codes.count(None) + (len(failed) if self._plan.in_place else 0)
+        self._kind.count(self._job, Counts(active, succeeded, 0 if self._plan.in_place else self._failures))
+        if succeeded == self._plan.replicas or (succeeded and self._plan.one_suffices):
+            self._succeed()
+        elif time.monotonic() > self._deadline:
+            self._fail(Cause.DEADLINE)
+        elif self._failures >= self._plan.limit:
+            self._fail(Cause.FAILURES)
         else:
-            message = f"PyTorchJob {self._job['metadata']['namespace']}/{self._name} is running."
-            set_condition(self._job, "Running", message)
+            for index in failed:
+                agents.end_agents(self._job, self._pods[index])
+                self._start_agent(index)
 
-    def _succeed(self, clean_pod_policy: str) -> None:
-        """With an elasticPolicy one agent's success is the job's."""
+    def _start_agent(self, index: int) -> None:
+        attempt = 0 if self._plan.in_place else agents.attempts(self._job, index, self._logs)
+        self._pods[index:index + 1] = [self._kind.pod_name(self._job, index, attempt)]
+        self._agents[index:index + 1] = [agents.start_agent(self._job, index, attempt, self._port, self._logs)]
+
+    def _succeed(self) -> None:
         deadline = time.monotonic() + LINGER_SECONDS
         while any(processes.is_alive(agent) for agent in self._agents) and time.monotonic() < deadline:
             if self._stopped.wait(POLL_SECONDS):
                 return
-        if clean_pod_policy != "None":
+        self._clean()
+        self._kind.succeed(self._job)
+
+    def _fail(self, cause: Cause) -> None:
+        self._clean()
+        self._kind.fail(self._job, cause)
+
+    def _clean(self) -> None:
+        if not self._plan.spares:
             agents.end_agents(self._job)
-        count_replicas(self._job, 0, len(self._agents), 0)  # as the operator does with those still active
-        namespace = self._job["metadata"]["namespace"]
-        set_condition(self._job, "Succeeded", f"PyTorchJob {namespace}/{self._name} successfully completed.")
 
-    def _restart(self, failed: dict[int, int | None], limit: int | None) -> None:
-        self._restarts += len(failed)
-        if limit is not None and self._restarts >= max(limit, 1):  # the operator fails *at* the limit, not past it
-            agents.end_agents(self._job)
-            self._fail(f"Job {self._name} has failed because it has reached the specified backoff limit")
-            return
-        message = f"PyTorchJob {self._name} is restarting because {len(failed)} Worker replica(s) failed."
-        set_condition(self._job, "Restarting", message)
-        for index, code in failed.items():
-            log.warning("pod=%s exit_code=%s restarts=%d limit=%s", agents.pod_name(self._job, index), code,
-                        self._restarts, limit)
-            agents.end_agents(self._job, index)
-            self._agents[index] = self._start_agent(index)
 
-    def _start_agent(self, index: int) -> processes.Process:
-        return agents.start_agent(self._job, index, self._port, self._logs[index])
+def _ending(code: int | None) -> str:
+    if code == KILLED:
+        return f"was killed (exit code {code}): by somebody, or because this machine ran out of memory"
+    return f"ended with exit code {code} (Error)"
 
-    def _fail(self, message: str) -> None:
-        set_condition(self._job, "Failed", message)
+
+def _age(job: Manifest) -> float:
+    created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+    return (datetime.now(UTC) - created).total_seconds()

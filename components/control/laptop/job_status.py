@@ -1,48 +1,65 @@
-"""The status of a PyTorchJob, written as training-operator 1.9 writes it: conditions, reasons, messages, counts.
+"""What is common to the jobs of all kinds: what one asks for, what was counted of it, how a condition is written.
 
-Pure functions over the object; source: pkg/util/status.go and pkg/controller.v1/pytorch/pytorchjob_controller.go.
+Pure functions over the object; what each kind makes of them is in `job_kinds`.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
-from penstock.components.control.base import Manifest, condition
+from penstock.components.control.base import Manifest, condition, outcome
 
-__all__ = ["TERMINAL", "count_replicas", "is_finished", "now", "set_condition"]
-
-TERMINAL = ("Succeeded", "Failed")
-# A condition of the first kind removes one of the second.
-REPLACES = {"Restarting": "Running", "Running": "Restarting"}
+__all__ = ["Cause", "Counts", "Plan", "add_condition", "is_finished", "now"]
 
 
-def set_condition(job: Manifest, kind: str, message: str) -> None:
-    """Put condition `kind` to True, with reason `PyTorchJob<kind>`, and put right those that it contradicts."""
-    stamp = now()
-    kept = []
-    for entry in job["status"].get("conditions", []):
-        if entry["type"] in (kind, REPLACES.get(kind)):
-            continue
-        ended = kind in TERMINAL and entry["type"] == "Running"
-        kept.append(entry | {"status": "False"} if ended else entry)
-    added = {"type": kind, "status": "True", "reason": f"PyTorchJob{kind}", "message": message,
-             "lastUpdateTime": stamp, "lastTransitionTime": stamp}
-    job["status"]["conditions"] = [*kept, added]
-    if kind in TERMINAL:
-        job["status"].setdefault("completionTime", stamp)
+class Plan(NamedTuple):
+    """What a job asks for, read from its object."""
+
+    replicas: int
+    container: Mapping[str, Any]  # command, args, env
+    in_place: bool  # a pod that failed starts again under its name, as a container does; else it stays failed
+    limit: float  # the failure that ends the job: 1 is the first, inf none
+    deadline: float  # seconds from its creation, inf: none
+    one_suffices: bool  # one pod's success is the job's
+    spares: bool  # pods that run when the job ends are left to run
 
 
-def count_replicas(job: Manifest, active: int, succeeded: int, failed: int) -> None:
-    """Write `replicaStatuses`; like the API, it leaves out what is 0."""
-    counts = {"active": active, "succeeded": succeeded, "failed": failed}
-    selector = f"training.kubeflow.org/job-name={job['metadata']['name']},training.kubeflow.org/replica-type=worker"
-    job["status"]["replicaStatuses"] = {
-        "Worker": {name: count for name, count in counts.items() if count} | {"selector": selector}}
+class Counts(NamedTuple):
+    """How many pods run, have succeeded, have failed."""
+
+    active: int
+    succeeded: int
+    failed: int
+
+
+class Cause(Enum):
+    """Why a job failed."""
+
+    FAILURES = "its pods failed too often"
+    DEADLINE = "it ran for too long"
+    MACHINE = "this machine cannot keep it"
+
+
+def add_condition(job: Manifest, kind: str, reason: str, message: str, *stamps: str) -> None:
+    """Put condition `kind` to True at the end of the list; one that says the same already stays as it is.
+
+    Args:
+        stamps: names of the fields beside lastTransitionTime that hold the time.
+    """
+    present = condition(job, kind)
+    if (present.get("status"), present.get("reason")) == ("True", reason):
+        return
+    time = now()
+    times = dict.fromkeys((*stamps, "lastTransitionTime"), time)
+    others = [entry for entry in job["status"].get("conditions", []) if entry["type"] != kind]
+    added = {"type": kind, "status": "True", "reason": reason, "message": message} | times
+    job["status"]["conditions"] = [*others, added]
 
 
 def is_finished(job: Mapping[str, Any]) -> bool:
     """Say whether the job has succeeded or failed."""
-    return any(condition(job, kind).get("status") == "True" for kind in TERMINAL)
+    return outcome(job) != ""
 
 
 def now() -> str:

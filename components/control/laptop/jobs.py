@@ -1,4 +1,4 @@
-"""The PyTorchJob controller of the laptop: torchrun agents in the place of pods, kept as training-operator 1.9 would.
+"""The job controller of the laptop: agents in the place of pods, kept as the controller of each kind would keep them.
 
 Jobs live inside the process that applied them; `job_keeper` watches their agents there. The store, which other
 processes read too, holds each object with its status. Which fields are honoured, `fields` says.
@@ -7,6 +7,7 @@ processes read too, holds each object with its status. Which fields are honoured
 import copy
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,7 +27,8 @@ from penstock.components.control.base import (
 )
 from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.job_keeper import JobKeeper
-from penstock.components.control.laptop.job_status import is_finished, now, set_condition
+from penstock.components.control.laptop.job_kinds import kind_of
+from penstock.components.control.laptop.job_status import is_finished
 from penstock.components.control.laptop.store import ABSENT, Store
 
 __all__ = ["JobController"]
@@ -34,10 +36,12 @@ __all__ = ["JobController"]
 POLL_SECONDS = 0.1
 OWNER_ANNOTATION = "penstock.dev/owner"  # pid and start time of the process that keeps the job
 log = logging.getLogger(__name__)
+_keepers: dict[str, JobKeeper] = {}  # by uid; of this process, whichever controller started them
+_applying = threading.Lock()  # between a look whether a job is there and the start of its agents
 
 
 class JobController:
-    """Runs PyTorchJobs.
+    """Runs PyTorchJobs, TrainJobs and Jobs; any thread may call any method.
 
     Args:
         store: the objects on disk.
@@ -46,31 +50,39 @@ class JobController:
 
     def __init__(self, store: Store, logs: Path) -> None:
         self._store, self._logs = store, logs
-        self._keepers: dict[str, JobKeeper] = {}
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Start a job, or adopt the one of the same name and hash.
 
-        A job whose owner died is taken over, whatever its hash: what is left of its agents is ended, and new ones
-        start; the training itself goes on from its checkpoint.
+        A job whose owner died is taken over: what is left of its agents is ended, and new ones start; the training
+        itself goes on from its checkpoint. One of another hash is then replaced.
 
         Raises:
-            ObjectConflict: the name is taken by another job, or this one is kept by another living process.
+            ObjectConflict: the name is taken by another job, or this one is kept by another living process, or is not
+                at the resourceVersion that the manifest names.
         """
         ref = ObjectRef.of(manifest)
-        present = self._store.load(ref)
-        if present is not None:
-            owner = processes.Process.model_validate_json(present["metadata"]["annotations"][OWNER_ANNOTATION])
-            ours = is_finished(present) or present["metadata"]["uid"] in self._keepers
-            if ours or processes.is_alive(owner):
-                if present["metadata"]["annotations"][HASH_ANNOTATION] != manifest_hash(manifest):
+        with _applying:
+            present = self._store.load(ref)
+            if present is None:
+                return self._create(manifest)
+            metadata = present["metadata"]
+            if manifest["metadata"].get("resourceVersion", metadata["resourceVersion"]) != metadata["resourceVersion"]:
+                raise ObjectConflict(f"{ref} is at version {metadata['resourceVersion']} now, the manifest expects "
+                                     f"{manifest['metadata']['resourceVersion']}: get it again, look, and apply anew")
+            same = metadata["annotations"][HASH_ANNOTATION] == manifest_hash(manifest)
+            if is_finished(present) or metadata["uid"] in _keepers:
+                if not same:
                     raise ObjectConflict(f"{ref} exists and is another; a job is immutable, so delete it first")
-                if not ours:
-                    raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
                 return present
-            log.info("job=%s owner=%d dead=true action=take-over", ref.name, owner.pid)
+            owner = processes.Process.model_validate_json(metadata["annotations"][OWNER_ANNOTATION])
+            if processes.is_alive(owner):
+                raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
+            log.info("job=%s owner=%d dead=true same=%s action=take-over", ref.name, owner.pid, same)
+            if same:
+                return self._take_over(present)
             self.delete(ref)
-        return self._start(manifest)
+            return self._create(manifest)
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         """Return the job as it is now, or None."""
@@ -97,15 +109,22 @@ class JobController:
         job = self._store.load(ref)
         if job is None:
             raise NotFound(f"{ref}: there is no such job, so no log")
-        tails = [_Tail(agents.pod_name(job, index), self._log(job, index)) for index in range(_replicas(job))]
+        tails: dict[str, _Tail] = {}
         while True:
             current = self._store.load(ref)
             ended = current is None or is_finished(current)
-            for tail in tails:
+            for pod in agents.pod_names(job, self._logs):
+                tail = tails.setdefault(pod, _Tail(pod, agents.log_path(self._logs, pod)))
                 yield from tail.lines(ended)
             if ended:
                 return
             time.sleep(POLL_SECONDS)
+
+    def failure(self, ref: ObjectRef) -> str:
+        """Say what the last agent that failed died of, "" where none has; known in the process that keeps the job."""
+        job = self._store.load(ref)
+        keeper = _keepers.get(job["metadata"]["uid"]) if job else None
+        return keeper.trouble if keeper else ""
 
     def delete(self, ref: ObjectRef) -> None:
         """End every process of the job and forget it; its logs stay.
@@ -116,36 +135,42 @@ class JobController:
         job = self._store.load(ref)
         if job is None:
             return
-        uid = job["metadata"]["uid"]
         self._store.delete(ref)  # first, so that its keeper, which may be another process, restarts nothing
-        keeper = self._keepers.pop(uid, None)
+        keeper = _keepers.pop(job["metadata"]["uid"], None)
         if keeper:
             keeper.stop()
         agents.end_agents(job)
 
-    def _start(self, manifest: Manifest) -> Manifest:
+    def _create(self, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
         own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: _owner()}
-        annotated = metadata | {"annotations": metadata.get("annotations", {}) | own, "resourceVersion": ABSENT}
+        annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
         job = self._store.put(manifest | {"metadata": annotated})
-        job["status"] = {"startTime": now()}
-        set_condition(job, "Created", f"PyTorchJob {metadata['name']} is created.")
-        self._store.put_status(ObjectRef.of(job), job["metadata"]["uid"], job["status"])
+        kind_of(job).begin(job)
         self._logs.mkdir(parents=True, exist_ok=True)
-        logs = [self._log(job, index) for index in range(_replicas(job))]
-        for path in logs:
-            path.write_bytes(b"")
-        keeper = JobKeeper(self._store, job, logs)
+        for index in range(kind_of(job).plan(job).replicas):
+            agents.log_path(self._logs, kind_of(job).pod_name(job, index, 0)).unlink(missing_ok=True)
+        self._keep(job)
+        return copy.deepcopy(job)
+
+    def _take_over(self, present: Manifest) -> Manifest:
+        """Go on with a job whose owner died: it stays the same object, its pods are new."""
+        present["metadata"]["annotations"][OWNER_ANNOTATION] = _owner()
+        job = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
+        agents.end_agents(job)
+        self._keep(job)
+        return copy.deepcopy(job)
+
+    def _keep(self, job: Manifest) -> None:
+        ref = ObjectRef.of(job)
+        self._store.put_status(ref, job["metadata"]["uid"], job["status"])
+        keeper = JobKeeper(self._store, copy.deepcopy(job), self._logs)
         try:
             keeper.start()
         except ControlError:
-            self._store.delete(ObjectRef.of(job))
+            self._store.delete(ref)
             raise
-        self._keepers[job["metadata"]["uid"]] = keeper
-        return copy.deepcopy(job)
-
-    def _log(self, job: Manifest, index: int) -> Path:
-        return self._logs / f"{agents.pod_name(job, index)}.log"
+        _keepers[job["metadata"]["uid"]] = keeper
 
 
 class _Tail:
@@ -156,6 +181,8 @@ class _Tail:
 
     def lines(self, to_the_end: bool) -> Iterator[LogLine]:
         """Yield what was added since the last call; a line without its end only `to_the_end`."""
+        if not self._path.exists():
+            return
         with self._path.open("rb") as file:
             file.seek(self._offset)
             added = file.read()
@@ -163,10 +190,6 @@ class _Tail:
         self._offset += len(whole)
         for line in whole.decode(errors="replace").splitlines():
             yield LogLine(self._pod, line)
-
-
-def _replicas(job: Manifest) -> int:
-    return int(agents.worker(job).get("replicas", 1))
 
 
 def _owner() -> str:

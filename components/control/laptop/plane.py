@@ -1,7 +1,7 @@
 """The control plane of the laptop: this machine, no Docker, no cluster.
 
-Checks an object, keeps it, and hands it to who runs it: PyTorchJobs live in this process (`jobs`), services in that of
-the supervisor.
+Checks an object, keeps it, and hands it to who runs it: jobs and Experiments live in this process (`jobs`,
+`experiments`), services in that of the supervisor. Any thread may call any method.
 """
 
 import time
@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 from penstock.components.control.base import LogLine, Manifest, NotFound, ObjectRef, condition
 from penstock.components.control.laptop.fields import refuse_unknown
 from penstock.components.control.laptop.home import gateway_port, plane_root
+from penstock.components.control.laptop.job_kinds import JOBS
 from penstock.components.control.laptop.launch import check_gateway, ensure_supervisor, starting
 from penstock.components.control.laptop.store import Store
 
 if TYPE_CHECKING:
+    from penstock.components.control.laptop.experiments import ExperimentController
     from penstock.components.control.laptop.jobs import JobController
 
 __all__ = ["LaptopPlane"]
 
 POLL_SECONDS = 0.1
+EXPERIMENTS = ("Experiment", "Trial")
 
 
 class LaptopPlane:
@@ -34,7 +37,6 @@ class LaptopPlane:
     def __init__(self, root: Path | None = None) -> None:
         self._root = (root or plane_root()).resolve()
         self._store = Store(self._root / "objects")
-        self._running_jobs: JobController | None = None
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Create or update an object; see `ControlPlane.apply`.
@@ -45,8 +47,8 @@ class LaptopPlane:
             PortInUse: the gateway cannot listen; nothing was written.
         """
         refuse_unknown(manifest)
-        if manifest["kind"] == "PyTorchJob":
-            return self._jobs.apply(manifest)
+        if (controller := self._controller(manifest["kind"])) is not None:
+            return controller.apply(manifest)
         if manifest["kind"] == "InferenceService":
             return self._apply_service(manifest)
         stored = self._store.put(manifest)
@@ -58,12 +60,12 @@ class LaptopPlane:
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         """Return the object as it is now, with its status, or None."""
-        return self._jobs.get(ref) if ref.kind == "PyTorchJob" else self._store.load(ref)
+        return self._store.load(ref)
 
     def watch(self, ref: ObjectRef, timeout: timedelta) -> Iterator[Manifest]:
         """Yield the object now and at each change, until it is settled or gone, or the time is over."""
-        if ref.kind == "PyTorchJob":
-            yield from self._jobs.watch(ref, timeout)
+        if (controller := self._controller(ref.kind)) is not None:
+            yield from controller.watch(ref, timeout)
             return
         deadline = time.monotonic() + timeout.total_seconds()
         seen: Manifest | None = None
@@ -76,13 +78,13 @@ class LaptopPlane:
             time.sleep(POLL_SECONDS)
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
-        """Yield the lines of a job until it ends; of a service those that its predictors have printed so far.
+        """Yield the lines of a job or an Experiment until it ends; of a service those printed so far.
 
         Raises:
             NotFound: there is no such object.
         """
-        if ref.kind == "PyTorchJob":
-            yield from self._jobs.logs(ref)
+        if (controller := self._controller(ref.kind)) is not None:
+            yield from controller.logs(ref)
             return
         if self._store.load(ref) is None:
             raise NotFound(f"{ref}: there is no such object, so no log")
@@ -90,10 +92,15 @@ class LaptopPlane:
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 yield LogLine(path.stem, line)
 
+    def failure(self, ref: ObjectRef) -> str:
+        """Say what the last failed agent of a job or of an Experiment's trials died of; of a service nothing more."""
+        controller = self._controller(ref.kind)
+        return controller.failure(ref) if controller is not None else ""
+
     def delete(self, ref: ObjectRef) -> None:
         """End what runs and forget the object; a service's predictors are drained by the supervisor meanwhile."""
-        if ref.kind == "PyTorchJob":
-            self._jobs.delete(ref)
+        if (controller := self._controller(ref.kind)) is not None:
+            controller.delete(ref)
         else:
             self._store.delete(ref)
 
@@ -107,13 +114,17 @@ class LaptopPlane:
             ensure_supervisor(self._root, port)
         return stored
 
-    @property
-    def _jobs(self) -> "JobController":
-        if self._running_jobs is None:
+    def _controller(self, kind: str) -> "JobController | ExperimentController | None":
+        """Return who runs objects of this kind in this process; what runs, all controllers of a kind share."""
+        if kind in JOBS:
             from penstock.components.control.laptop.jobs import JobController
 
-            self._running_jobs = JobController(self._store, self._root / "logs")
-        return self._running_jobs
+            return JobController(self._store, self._root / "logs")
+        if kind in EXPERIMENTS:
+            from penstock.components.control.laptop.experiments import ExperimentController
+
+            return ExperimentController(self._store, self._root / "logs", self)
+        return None
 
 
 def _is_settled(found: Manifest) -> bool:

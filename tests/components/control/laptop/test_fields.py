@@ -13,9 +13,21 @@ from penstock.components.control.laptop.fields import KINDS, honoured_fields, re
 JOB, SERVICE, RUNTIME = "jobs/pytorchjob.yaml", "serving/inferenceservice.yaml", "serving/servingruntime.yaml"
 LEASE: Manifest = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "m-canary"},
                    "spec": {"holderIdentity": "run", "leaseDurationSeconds": 30}}
+TRAIN_JOB: Manifest = {
+    "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "train"},
+    "spec": {"runtimeRef": {"name": "torch-distributed"}, "trainer": {
+        "image": "i", "command": ["torchrun"], "args": ["-m", "x"], "env": [{"name": "A", "value": "1"}],
+        "numNodes": 2, "numProcPerNode": 1}}}
+BATCH_JOB: Manifest = {
+    "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"},
+    "spec": {"backoffLimit": 0, "template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "any", "image": "i", "command": ["python"]}]}}}}
+WRITTEN_HERE = {"lease": LEASE, "train": TRAIN_JOB, "job": BATCH_JOB}
 
 
 def template(name: str) -> Manifest:
+    if name in WRITTEN_HERE:
+        return copy.deepcopy(WRITTEN_HERE[name])
     manifest = manifests.load(name)
     if name == SERVICE:
         manifest["metadata"]["name"] = "m"
@@ -23,7 +35,7 @@ def template(name: str) -> Manifest:
     return manifest
 
 
-@pytest.mark.parametrize("name", [JOB, SERVICE, RUNTIME])
+@pytest.mark.parametrize("name", [JOB, SERVICE, RUNTIME, "train", "job"])
 def test_our_own_templates_are_honoured(name: str) -> None:
     refuse_unknown(template(name))
 
@@ -34,7 +46,7 @@ def test_what_a_server_wrote_may_come_back() -> None:
 
 
 def changed(name: str, change: Callable[[dict[str, Any]], None]) -> Manifest:
-    manifest = copy.deepcopy(LEASE) if name == "lease" else template(name)
+    manifest = template(name)
     change(manifest)
     return manifest
 
@@ -61,6 +73,21 @@ def changed(name: str, change: Callable[[dict[str, Any]], None]) -> Manifest:
      "spec.pytorchReplicaSpecs.Master.replicas=1"),
     (JOB, lambda m: m["spec"]["runPolicy"].update(ttlSecondsAfterFinished=5), "ttlSecondsAfterFinished=5"),
     (JOB, lambda m: m["spec"]["pytorchReplicaSpecs"]["Worker"].update(restartPolicy="ExitCode"), "OnFailure or Never"),
+    (JOB, lambda m: m["metadata"].update(name="1st"), "metadata.name='1st'"),
+    ("train", lambda m: m["spec"]["runtimeRef"].update(name="deepspeed"), "runtimeRef.name='deepspeed'"),
+    ("train", lambda m: m["spec"]["trainer"]["env"].append({"name": "PET_NNODES", "value": "3"}),
+     r"env\[1\].name='PET_NNODES' \(it must be: none of PET_NNODES, .*, which the runtime sets"),
+    ("train", lambda m: m["spec"]["trainer"].update(numNodes=0), "numNodes=0"),
+    ("train", lambda m: m["spec"]["trainer"].update(resourcesPerNode={"limits": {"cpu": 1}}),
+     "spec.trainer.resourcesPerNode.limits.cpu=1"),
+    ("train", lambda m: m["spec"].update(suspend=True), "spec.suspend=True"),
+    ("train", lambda m: m["spec"].update(runtimePatches=[{"manager": "a/b"}]), r"runtimePatches\[0\].manager='a/b'"),
+    ("job", lambda m: m["spec"].update(parallelism=2), r"spec.parallelism=2 \(it must be: 1\)"),
+    ("job", lambda m: m["spec"].update(backoffLimit=-1), "spec.backoffLimit=-1"),
+    ("job", lambda m: m["spec"].update(ttlSecondsAfterFinished=1), "spec.ttlSecondsAfterFinished=1"),
+    ("job", lambda m: m["spec"]["template"]["spec"].update(restartPolicy="Always"), "OnFailure or Never"),
+    ("job", lambda m: m["spec"]["template"]["spec"]["containers"][0].update(volumeMounts=[{"name": "v"}]),
+     r"containers\[0\].volumeMounts\[0\].name='v'"),
     ("lease", lambda m: m["spec"].update(leaseDurationSeconds=0), "leaseDurationSeconds=0"),
     ("lease", lambda m: m.update(data={"a": 1}), "data.a=1"),
     ("lease", lambda m: m.update(kind="ConfigMap"), "ConfigMap"),
@@ -86,6 +113,8 @@ def test_all_complaints_come_at_once() -> None:
     (SERVICE, lambda m: m["metadata"].pop("name"), "metadata.name is missing"),
     (JOB, lambda m: m["spec"].pop("elasticPolicy"), "spec.elasticPolicy is missing"),
     (RUNTIME, lambda m: m["spec"].pop("containers"), "spec.containers is missing"),
+    ("train", lambda m: m["spec"]["trainer"].pop("command"), "spec.trainer.command is missing"),
+    ("job", lambda m: m["spec"]["template"]["spec"].pop("restartPolicy"), "restartPolicy is missing"),
 ])
 def test_what_nothing_can_start_without_is_named(name: str, change: Callable[[Any], None], missing: str) -> None:
     with pytest.raises(ControlError, match=missing):
@@ -95,7 +124,7 @@ def test_what_nothing_can_start_without_is_named(name: str, change: Callable[[An
 def test_the_table_says_what_becomes_of_each_field() -> None:
     table = honoured_fields()
 
-    assert set(table) == {"InferenceService", "Lease", "PyTorchJob", "ServingRuntime"}
+    assert set(table) >= {"InferenceService", "Job", "Lease", "PyTorchJob", "ServingRuntime", "TrainJob"}
     assert all(text for fields in table.values() for text in fields.values())
     assert "from 0 to 100" in table["InferenceService"]["spec.predictor.canaryTrafficPercent"]
     assert all({*KINDS[kind].fields} == {*fields} for kind, fields in table.items())

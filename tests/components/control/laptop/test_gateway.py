@@ -55,6 +55,8 @@ def test_what_is_published_is_live_only_when_envoy_has_it(running: Gateway) -> N
     code, body = ask(running, "/v2/models/n/infer")
     assert (code, body["error"]) == (503, "n has no ready revision; see `penstock laptop status`")
     assert ask(running, "/")[1]["services"] == ["m", "n"]
+    assert [ask(running, f"/v1/models/{path}")[0] for path in ("n", "n:predict", "nn:predict", "n/predict")] == [
+        503, 503, 404, 404]
 
     changed = {"m": {"m-1": 30, "m-2": 70}}
     assert not running.publish(ports | {"m-2": free_port()}, changed), "no route before its cluster"
@@ -104,7 +106,7 @@ def test_a_server_error_is_never_retried() -> None:
     policies = [route["route"]["retry_policy"] for route in
                 envoy.routes({"m": {"a": 100}})["resources"][0]["virtual_hosts"][0]["routes"] if "route" in route]
 
-    assert [policy["retry_on"] for policy in policies] == ["connect-failure,refused-stream"]
+    assert [policy["retry_on"] for policy in policies] == ["connect-failure,refused-stream"] * 2  # v2 and V1
 
 
 def test_a_missing_envoy_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
