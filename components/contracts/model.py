@@ -22,6 +22,7 @@ __all__ = [
     "ONNX_FILE",
     "TRAINED_MANIFEST",
     "WEIGHTS",
+    "Built",
     "Model",
     "ModelManifest",
     "Origin",
@@ -37,7 +38,7 @@ __all__ = [
 TRAINED_MANIFEST = "trained_model.json"
 MODEL_MANIFEST = "model.json"
 WEIGHTS = "weights.safetensors"
-NETWORK = "network.json"  # {"network", "width"}: how to build what the weights of a Model folder fill
+NETWORK = "network.json"  # `Built`: how to build what the weights of a Model folder fill
 ONNX_FILE = "model.onnx"
 GOLDEN = "golden.npz"  # `inputs` (<=32, H, W, C) uint8, `logits` (<=32, classes) float32
 VERSION_CHARS = 12  # of the content hash: 48 bits are plenty for one registry, and fit a label and a URL
@@ -80,16 +81,33 @@ class Origin(_Frozen):
     code_version: str
 
 
+class Built(_Frozen):
+    """`network.json`: with the signature, all that is needed to build the network that the weights fill."""
+
+    network: str
+    width: int = 0
+    image_size: int = 0
+
+
 class TrainedModelManifest(SealedManifest):
-    """`trained_model.json`: the network's name and options, its preprocessing, and the metrics of its last epoch."""
+    """`trained_model.json`: the network's name and options, its preprocessing, and how its training went."""
 
     schema_version: Literal[1] = 1
     network: str
     signature: Signature
     preprocessing: Preprocessing
     origin: Origin
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # of the last epoch
+    # One entry per epoch: its metrics, and `learning_rate`, that of its last step.
+    history: tuple[dict[str, float], ...] = ()
+    averaged: bool = False  # the weights, and what was validated, are the moving average of `ema_decay`
     files: dict[str, str]
+
+    @property
+    def built(self) -> Built:
+        """How to build the network."""
+        options = {name: int(str(self.origin.config.get(name, 0))) for name in ("width", "image_size")}
+        return Built(network=self.network, **options)
 
 
 class ModelManifest(SealedManifest):

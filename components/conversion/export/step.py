@@ -4,7 +4,6 @@ Writes the Model contract: ONNX with its preprocessing inside, the torch weights
 """
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +81,7 @@ def run(dataset: Path | str, trained: Path | str, target: Path | str, service: s
     with complete_folder(target) as building:
         (building / ONNX_FILE).write_bytes(onnx_bytes(pixels_in, manifest.signature.image_shape, config.opset))
         (building / WEIGHTS).write_bytes((model.folder / WEIGHTS).read_bytes())
-        (building / NETWORK).write_text(_network(model), encoding="utf-8")
+        (building / NETWORK).write_text(manifest.built.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (building / GOLDEN).write_bytes(_npz(inputs=golden, logits=torch_logits(golden)))
         _seal(building, model, service, run_id, config)
         compared = _evenly(images, config.parity_rows or len(images))
@@ -147,12 +146,6 @@ def _evenly(images: Images, count: int) -> Images:
     """Take `count` rows, spread over the split; all where it has no more."""
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
     return np.ascontiguousarray(images[chosen])
-
-
-def _network(trained: TrainedModel) -> str:
-    """Say how the network of `weights.safetensors` is built; signature and preprocessing are in the manifest."""
-    built = {"network": trained.manifest.network, "width": int(str(trained.manifest.origin.config.get("width", 0)))}
-    return json.dumps(built, indent=2, sort_keys=True) + "\n"
 
 
 def _npz(**arrays: npt.NDArray[np.generic]) -> bytes:

@@ -1,5 +1,8 @@
 """What every rank runs: `torchrun -m penstock.components.training.worker --dataset URI --work URI`.
 
+What is trained stands in the work folder (config.json). With --set, for example --set network=mlp --set epochs=3, the
+worker writes it there itself; options that are not set have their defaults.
+
 Ends 0 when the model is in the work folder, 1 with one clear line when it cannot be. SIGTERM is left to the kernel: the
 process is gone at once (143 to a shell and to the kubelet), and the checkpoint of the last whole epoch is there.
 """
@@ -9,12 +12,11 @@ import ctypes
 import logging
 import signal
 import sys
-from pathlib import Path
 
 from penstock.components.contracts.dataset import Dataset
-from penstock.components.contracts.errors import PenstockError, StepError
+from penstock.components.contracts.errors import ConfigError, PenstockError, StepError
 from penstock.components.contracts.model import TRAINED_MANIFEST
-from penstock.components.training.worker.config import WorkFolder, local_path
+from penstock.components.training.worker.config import WorkFolder, local_path, parse_settings
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 log = logging.getLogger("penstock.components.training.worker")
@@ -27,10 +29,15 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="dataset folder, with a train split; path or file:// URI")
     parser.add_argument("--work", required=True, help="folder with config.json, shared by all workers")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="an option of WorkerConfig, for example learning_rate=0.1; may be repeated")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        _train(local_path(arguments.dataset), WorkFolder(local_path(arguments.work)))
+        dataset, work = Dataset(local_path(arguments.dataset)), WorkFolder(local_path(arguments.work))
+        if arguments.settings:
+            work.claim(parse_settings(arguments.settings), dataset.manifest.content_hash)
+        _train(dataset, work)
     except PenstockError as error:
         log.error("%s", error)
         return 1
@@ -40,13 +47,13 @@ def main() -> int:
     return 0
 
 
-def _train(dataset_folder: Path, work: WorkFolder) -> None:
+def _train(dataset: Dataset, work: WorkFolder) -> None:
     if (work.model / TRAINED_MANIFEST).is_file():
         log.info("model=%s action=none-needed", work.model)
         return
-    if work.diverged():
-        raise StepError(work.diverged())
-    config, dataset = work.config(), Dataset(dataset_folder)
+    if work.hopeless():
+        raise StepError(work.hopeless())
+    config = work.config()
     # PyTorch takes three seconds to import: not before it is known to be needed.
     import torch
 
@@ -57,8 +64,8 @@ def _train(dataset_folder: Path, work: WorkFolder) -> None:
     with joined() as ranks:
         try:
             Trainer(config, dataset, work, ranks).run()
-        except Diverged as error:
-            work.mark_diverged(str(error))
+        except (ConfigError, Diverged) as error:
+            work.mark_hopeless(str(error))
             raise
 
 

@@ -19,6 +19,9 @@ class Split:
         images: (N, H, W, C) uint8.
         labels: (N,) int64.
         padding: pixels of border on each side.
+
+    Attributes:
+        labels: (N,) int64.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, padding: int = 0) -> None:
@@ -28,7 +31,7 @@ class Split:
         self._pitch = bordered.shape[2]
         self._area = bordered.shape[1] * bordered.shape[2]
         self._pixels = bordered.reshape(-1, channels)
-        self._labels = labels
+        self.labels = labels
 
     def batch(self, rows: Tensor, plan: "EpochPlan | None" = None) -> tuple[Tensor, Tensor]:
         """Gather rows.
@@ -47,7 +50,7 @@ class Split:
             down = y + plan.top[rows, None]
             across = torch.where(plan.mirrored[rows, None], self.width - 1 - x, x) + plan.left[rows, None]
         index = (rows[:, None] * self._area + down * self._pitch)[:, :, None] + across[:, None, :]
-        return self._pixels[index], self._labels[rows]
+        return self._pixels[index], self.labels[rows]
 
 
 class EpochPlan(NamedTuple):

@@ -7,12 +7,13 @@ and then the one before it is used. Knows nothing of networks: a state is a dict
 import hashlib
 import io
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from penstock.components.contracts.folder import write_atomically
 
 __all__ = ["load_newest", "save"]
 
@@ -22,17 +23,16 @@ _NAME = re.compile(r"epoch-(\d+)-([0-9a-f]{16})\.pt")
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
-    """Write the state after `epoch` epochs and drop all but the newest files."""
+    """Write the state after `epoch` epochs and drop all but the newest files.
+
+    Raises:
+        DiskFull: there is no room for it; the older ones stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     path = folder / f"epoch-{epoch:04d}-{_digest(buffer.getvalue())}.pt"
-    building = folder / ".building"
-    with building.open("wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(path)
+    write_atomically(path, buffer.getvalue())
     for _, _, old in _newest_first(folder)[KEEP:]:
         old.unlink()
     return path

@@ -33,15 +33,17 @@ from penstock.components.contracts.model import (
 )
 from penstock.components.training.worker import checkpoint
 from penstock.components.training.worker.augment import Split, plan_epoch, stream_seed
+from penstock.components.training.worker.average import Average
 from penstock.components.training.worker.config import WorkerConfig, WorkFolder
+from penstock.components.training.worker.events import PICTURES, Events
 from penstock.components.training.worker.metrics import format_metric
 from penstock.components.training.worker.models import WithPreprocessing, build
 from penstock.components.training.worker.optimizers import build_optimizer, learning_rate, set_learning_rate
 from penstock.components.training.worker.ranks import Ranks
+from penstock.components.training.worker.validation import validate
 
 __all__ = ["Diverged", "Trainer", "pixel_statistics"]
 
-EVALUATION_ROWS = 512  # a forward pass without gradients: larger ones leave the cache
 CODE_VERSION = version("penstock")
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Trainer:
         dataset: with the splits `train` and, if there are figures to be measured while training, `validation`.
 
     Raises:
-        ConfigError: the images are too small for the network.
+        ConfigError: there is no such network, or the images do not suit it.
         ContractError: the dataset is damaged, or its images have sizes of their own.
         StepError: fewer rows than one batch for each worker needs.
     """
@@ -78,9 +80,12 @@ class Trainer:
         self.signature = Signature(height=height, width=width, channels=channels, classes=description.classes)
         self.preprocessing = Preprocessing(mean=statistics[0], std=statistics[1])
         torch.manual_seed(stream_seed(config.seed, "weights"))
-        self.network = build(config.network, self.signature, config.width)
+        self.network = build(config.network, self.signature, config.width, config.image_size)
         self.model = WithPreprocessing(self.network, self.preprocessing)
         self.optimizer = build_optimizer(self.network, config)
+        self.average: Average | None = None  # begun when the first weights are there
+        self.history: list[dict[str, float]] = []
+        self.logits: Tensor | None = None  # of the validation rows, after the last epoch
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and ranks.every(_computes_bf16()))
 
     def run(self) -> dict[str, float]:
@@ -90,24 +95,33 @@ class Trainer:
             The metrics of the last epoch.
 
         Raises:
+            ConfigError: the weights to start from do not fit.
             Diverged: the loss is no number any more.
-            StepError: the ranks do not see the same checkpoints.
+            StepError: the ranks do not see the same checkpoints, or nobody the weights to start from.
         """
-        first, metrics = self._resume()
+        first = self._resume()
         log.info("rank=%d/%d network=%s parameters=%d rows=%d batch=%d precision=%s threads=%d from_epoch=%d",
                  self.ranks.rank, self.ranks.world, self.config.network,
                  sum(parameter.numel() for parameter in self.network.parameters()), self.train_split.rows,
                  self.batch * self.ranks.world, "bf16" if self.bf16 else "fp32", torch.get_num_threads(), first)
-        started = time.monotonic()
+        events = Events(self.work.tensorboard, first) if self.ranks.is_first and self.config.tensorboard else None
+        if events:
+            log.info("tensorboard=%s", self.work.tensorboard)
         for epoch in range(first, self.config.epochs):
+            started = time.monotonic()
             metrics = self._epoch(epoch)
             if self.ranks.is_first:
-                self._report(epoch + 1, metrics, (time.monotonic() - started) / (epoch + 1 - first))
-                checkpoint.save(self.work.checkpoints, epoch + 1, self._state(metrics))
+                seconds = time.monotonic() - started
+                self._report(epoch + 1, metrics, seconds)
+                if events:
+                    self._write_events(events, epoch, seconds)
+                checkpoint.save(self.work.checkpoints, epoch + 1, self._state())
+        if events:
+            events.close()
         if self.ranks.is_first:
-            self._write_model(metrics)
+            self._write_model()
         self.ranks.wait()  # an elastic job has succeeded as soon as one worker has: so none leaves without the model
-        return metrics
+        return _metrics(self.history)
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         self.model.train()
@@ -120,12 +134,22 @@ class Trainer:
             loss = self._step(parallel, images, labels)
             self._check_finite("loss", loss, epoch, step, rate)
             loss_sum += loss
+            if self.average:
+                self.average.update(epoch * self.steps + step + 1)
         self.ranks.share_buffers(self.network)
+        if self.average:
+            self.ranks.share_buffers(self.average.network)
         total = self.ranks.total(torch.tensor([loss_sum], dtype=torch.float64))
         metrics = {"train_loss": float(total) / (self.steps * self.ranks.world)}
-        metrics |= self._validate(self.validation) if self.validation else {}
+        if self.validation:
+            wanted = self.config.tensorboard and epoch + 1 == self.config.epochs  # for PR curves
+            found = validate(WithPreprocessing(self._judged(), self.preprocessing), self.validation, self.ranks,
+                             bf16=self.bf16, classes=len(self.signature.classes) if wanted else 0)
+            metrics |= found.metrics
+            self.logits = found.logits
         for name, value in metrics.items():
             self._check_finite(name, value, epoch, step, rate)
+        self.history.append(metrics | {"learning_rate": rate})
         return metrics
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -145,19 +169,6 @@ class Trainer:
         self.optimizer.step()
         return loss.item()
 
-    @torch.inference_mode()
-    def _validate(self, split: Split) -> dict[str, float]:
-        self.model.eval()
-        correct, loss_sum = 0.0, 0.0
-        for rows in torch.split(torch.arange(self.ranks.rank, split.rows, self.ranks.world), EVALUATION_ROWS):
-            images, labels = split.batch(rows)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                logits = self.model(images)
-            correct += float((logits.argmax(1) == labels).sum())
-            loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        total = self.ranks.total(torch.tensor([correct, loss_sum], dtype=torch.float64)) / split.rows
-        return {"validation_accuracy": float(total[0]), "validation_loss": float(total[1])}
-
     def _check_finite(self, name: str, value: float, epoch: int, step: int, rate: float) -> None:
         if not math.isfinite(value):
             highest = self.config.learning_rate
@@ -167,40 +178,72 @@ class Trainer:
                 f"learning_rate={highest / 10:.2g}, more warmup, or clip_norm=1")
 
     def _report(self, epoch: int, metrics: dict[str, float], seconds: float) -> None:
-        """Print what is known after `epoch` epochs, which took `seconds` each."""
-        rate = self.steps * self.batch * self.ranks.world / seconds
+        """Print what is known after `epoch` epochs, the last of which took `seconds`."""
         log.info("epoch=%d/%d seconds=%.1f images_per_second=%.0f eta_seconds=%.0f", epoch, self.config.epochs, seconds,
-                 rate, (self.config.epochs - epoch) * seconds)
+                 self._images() / seconds, (self.config.epochs - epoch) * seconds)
         sys.stdout.writelines(format_metric(name, value) + "\n" for name, value in metrics.items())
         sys.stdout.flush()
 
-    def _state(self, metrics: dict[str, float]) -> dict[str, Any]:
-        return {"fingerprint": self._fingerprint(), "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "metrics": metrics}
+    def _images(self) -> int:
+        """Count the images that all ranks see in an epoch."""
+        return self.steps * self.batch * self.ranks.world
 
-    def _resume(self) -> tuple[int, dict[str, float]]:
+    def _write_events(self, events: Events, epoch: int, seconds: float) -> None:
+        events.scalars(epoch + 1, self.history[-1] | {"images_per_second": self._images() / seconds})
+        plan = plan_epoch(self.train_split.rows, self.config.seed, epoch, self.config.crop_padding, self.config.flip)
+        rows = torch.arange(min(PICTURES, self.train_split.rows))  # the same ones, as each epoch sees them
+        events.pictures(epoch + 1, self.train_split.batch(rows, plan)[0])
+        if self.validation and self.logits is not None:
+            events.precision_recall(epoch + 1, self.signature.classes, self.logits, self.validation.labels)
+        events.flush()
+
+    def _state(self) -> dict[str, Any]:
+        averaged = {"average": self.average.network.state_dict()} if self.average else {}
+        return {"fingerprint": self._fingerprint(), "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "history": self.history} | averaged
+
+    def _resume(self) -> int:
+        """Take up the newest checkpoint, or the weights to start from; return how many epochs are done."""
         found = checkpoint.load_newest(self.work.checkpoints)
         epoch, state = found if found and found[1]["fingerprint"] == self._fingerprint() else (0, {})
         if not self.ranks.all_agree(epoch):
             raise StepError(f"rank {self.ranks.rank} finds checkpoint {epoch}, another rank another one: the work "
                             f"folder {self.work.folder} must be one that all workers share")
-        if not epoch:
-            return 0, {}
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return epoch, state["metrics"]
+        if epoch:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = state["history"]
+        elif self.config.weights:
+            from penstock.components.training.worker.pretrained import load_weights
+
+            load_weights(self.network, self.config, self.signature)
+        if self.config.ema_decay:
+            self.average = Average(self.network, self.config.ema_decay)
+            if epoch:
+                self.average.network.load_state_dict(state["average"])
+        return epoch
 
     def _fingerprint(self) -> str:
         return self.config.fingerprint(self.manifest.content_hash, CODE_VERSION)
 
-    def _write_model(self, metrics: dict[str, float]) -> None:
+    def _judged(self) -> nn.Module:
+        """Return the network that is validated and becomes the model."""
+        return self.average.network if self.average else self.network
+
+    def _write_model(self) -> None:
         with complete_folder(self.work.model) as building:
-            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            weights = {name: tensor.contiguous() for name, tensor in self._judged().state_dict().items()}
             save_file(weights, building / WEIGHTS)
             TrainedModelManifest(
                 network=self.config.network, signature=self.signature, preprocessing=self.preprocessing,
-                origin=_origin(self.config, self.manifest), metrics=metrics,
+                origin=_origin(self.config, self.manifest), metrics=_metrics(self.history), history=tuple(self.history),
+                averaged=self.average is not None,
                 files=files_sha256(building, TRAINED_MANIFEST)).save(building / TRAINED_MANIFEST)
+
+
+def _metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the figures of the last epoch."""
+    return {name: value for name, value in history[-1].items() if name != "learning_rate"}
 
 
 def pixel_statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

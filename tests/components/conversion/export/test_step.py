@@ -1,6 +1,5 @@
 """Exporting a small trained model: it computes the same, it is the same each time, and what differs is refused."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,22 +8,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from penstock.components.contracts.dataset import Dataset, images_array, write_dataset
 from penstock.components.contracts.errors import ConfigError, ContractError, StepError
 from penstock.components.contracts.model import (
     GOLDEN,
+    MODEL_MANIFEST,
     NETWORK,
     ONNX_FILE,
     TRAINED_MANIFEST,
     WEIGHTS,
     Model,
     TrainedModel,
+    files_sha256,
+    version_of,
 )
 from penstock.components.contracts.onnx import OnnxModel
 from penstock.components.conversion.export.step import ExportConfig, check_parity, run
-from penstock.components.training.worker.models import WithPreprocessing, build, load_trained
+from penstock.components.training.worker.models import WithPreprocessing, load_exported, load_trained
 
 DEFAULTS = ExportConfig()
 
@@ -91,13 +92,25 @@ def test_the_same_model_has_the_same_version_and_another_has_another(
 
 
 def test_the_network_can_be_built_again_from_the_model_folder(exported: Model) -> None:
-    built = json.loads((exported.folder / NETWORK).read_text())
-    network = build(built["network"], exported.manifest.signature, built["width"])
-    network.load_state_dict(load_file(exported.folder / WEIGHTS))
+    network, manifest = load_exported(exported.folder)
 
+    assert not network.training
     with np.load(exported.folder / GOLDEN) as golden, torch.inference_mode():
-        logits = WithPreprocessing(network.eval(), exported.manifest.preprocessing)(torch.from_numpy(golden["inputs"]))
+        logits = WithPreprocessing(network, manifest.preprocessing)(torch.from_numpy(golden["inputs"]))
         np.testing.assert_array_equal(logits.numpy(), golden["logits"])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"width": 3}', b'{"network": "mlp", "depth": 3}'])
+def test_a_damaged_network_description_is_named(exported: Model, content: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(exported.folder, folder)
+    (folder / NETWORK).write_bytes(content)
+    files = files_sha256(folder, MODEL_MANIFEST)
+    version = version_of(files, exported.manifest.signature)
+    exported.manifest.model_copy(update={"files": files, "version": version}).save(folder / MODEL_MANIFEST)
+
+    with pytest.raises(ContractError, match=r"network\.json does not say how the network is built \(.*\); export"):
+        load_exported(folder)
 
 
 def test_a_finished_export_is_returned_and_another_one_is_not_overwritten(

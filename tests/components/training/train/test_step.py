@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from penstock.components.contracts.dataset import Dataset, Description, ImageFormat, rows_table, write_dataset
 from penstock.components.contracts.errors import ConfigError, ContractError, StepError
@@ -21,12 +22,12 @@ from penstock.components.contracts.model import TrainedModel
 from penstock.components.control.base import JobFailed, Manifest, ObjectConflict, ObjectRef, UnsupportedField
 from penstock.components.control.connect import connect
 from penstock.components.control.laptop import processes
-from penstock.components.training.train.step import TrainConfig, last_lines, run, training_job
+from penstock.components.training.train.step import TrainConfig, job_of, run
 from penstock.components.training.worker.config import WorkFolder
 
 # Long enough an epoch (about a second) to be hit in its middle; two workers, so that gradients are really averaged.
 SMALL = {"network": "convnet", "width": 4, "epochs": 3, "batch_size": 16, "learning_rate": 0.1, "workers": 2,
-         "threads": 1, "precision": "fp32", "max_restarts": 2}
+         "threads": 1, "precision": "fp32", "max_restarts": 2, "ema_decay": 0.9}
 LINEAR = {"network": "linear", "epochs": 1, "batch_size": 64, "learning_rate": 0.1, "threads": 1, "max_restarts": 0}
 
 
@@ -108,6 +109,8 @@ def test_an_agent_killed_in_mid_epoch_changes_nothing(
 
     killer.join()
     assert killed
+    events = EventAccumulator(str(tmp_path / "work" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss/train")] == [1, 2, 3]
     assert weights == undisturbed
     assert job_processes("killed") == []
 
@@ -206,7 +209,7 @@ def test_mistakes_in_the_configuration(options: dict[str, object], text: str) ->
 
 
 def job(**options: object) -> Manifest:
-    return training_job(TrainConfig.parse(options), "r-1", "/data/set", Path("/runs/r-1/train"), "abc", cores=4)
+    return job_of(TrainConfig.parse(options), "r-1", "/data/set", Path("/runs/r-1/train"), "abc", cores=4)
 
 
 def test_the_object_to_the_letter() -> None:
@@ -244,14 +247,6 @@ def test_the_object_to_the_letter() -> None:
             }},
         },
     }
-
-
-def test_the_telling_lines_of_a_log() -> None:
-    lines = [f"line {i}" for i in range(50)]
-
-    assert last_lines(lines) == lines[-15:]
-    assert last_lines([*lines, "07:00 ERROR no such file", *lines]) == [*lines[-14:], "07:00 ERROR no such file"]
-    assert last_lines([]) == []
 
 
 def test_threads_and_restarts_in_the_object() -> None:

@@ -14,10 +14,13 @@ from penstock.components.training.worker import checkpoint
 from penstock.components.training.worker.config import WorkerConfig, WorkFolder
 from penstock.components.training.worker.loop import Diverged, Trainer, pixel_statistics
 from penstock.components.training.worker.metrics import parse_metric
+from penstock.components.training.worker.models import WithPreprocessing, load_trained
+from penstock.components.training.worker.optimizers import learning_rate
 from penstock.components.training.worker.ranks import Ranks
+from penstock.components.training.worker.validation import validate
 
 ALONE = Ranks(rank=0, world=1)
-SMALL = {"network": "convnet", "width": 4, "epochs": 3, "batch_size": 32, "learning_rate": 0.1}
+SMALL = {"network": "convnet", "width": 4, "epochs": 3, "batch_size": 32, "learning_rate": 0.1, "tensorboard": False}
 
 
 def trainer(dataset: Dataset, folder: Path, **options: object) -> Trainer:
@@ -38,7 +41,8 @@ def test_same_seed_same_weights(sides: Dataset, tmp_path: Path, precision: str) 
     assert first != other
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "clip_norm": 1.0}])
+@pytest.mark.parametrize("options", [
+    {}, {"optimizer": "adamw", "learning_rate": 0.01, "clip_norm": 1.0, "ema_decay": 0.9, "tensorboard": True}])
 @pytest.mark.parametrize("done", [1, 2])
 def test_a_resumed_run_ends_in_the_same_bytes(
         sides: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], done: int) -> None:
@@ -88,9 +92,34 @@ def test_what_a_run_reports(sides: Dataset, tmp_path: Path, capsys: pytest.Captu
     assert "epoch=2/2" in caplog.text
     manifest = TrainedModel(tmp_path / "model").manifest
     assert manifest.metrics == metrics
+    assert len(manifest.history) == 2
+    last = learning_rate(5, 6, WorkerConfig.parse(manifest.origin.config))
+    assert manifest.history[-1] == metrics | {"learning_rate": last}
+    assert not manifest.averaged
     assert manifest.origin.dataset_hash == sides.manifest.content_hash
     assert manifest.origin.config == WorkerConfig.parse(SMALL | {"epochs": 2}).model_dump()
     assert manifest.signature.classes == sides.description.classes
+
+
+def test_the_average_is_what_is_validated_and_shipped(sides: Dataset, tmp_path: Path) -> None:
+    run = trainer(sides, tmp_path / "with", ema_decay=0.9)
+    metrics = run.run()
+    plain = train(sides, tmp_path / "without")
+
+    trained = TrainedModel(tmp_path / "with" / "model")
+    shipped, manifest = load_trained(trained.folder)
+    assert manifest.averaged
+    assert trained.weights_sha256 != plain
+    assert run.average is not None
+    assert run.validation is not None
+    assert all(torch.equal(tensor, run.average.network.state_dict()[name])
+               for name, tensor in shipped.state_dict().items())
+    judged = validate(WithPreprocessing(shipped, manifest.preprocessing), run.validation, ALONE, bf16=run.bf16)
+    assert judged.metrics == {name: metrics[name] for name in judged.metrics}
+    trained_on = [checkpoint.load_newest(tmp_path / name / "checkpoints") for name in ("with", "without")]
+    assert all(found is not None for found in trained_on)
+    for name, tensor in trained_on[1][1]["network"].items():  # the average is a spectator
+        assert torch.equal(tensor, trained_on[0][1]["network"][name])
 
 
 def test_it_learns(sides: Dataset, tmp_path: Path) -> None:
@@ -151,5 +180,5 @@ def test_checkpoints_hold_what_a_run_needs(sides: Dataset, tmp_path: Path) -> No
 
     assert found is not None
     assert found[0] == 1
-    assert set(found[1]) == {"fingerprint", "network", "optimizer", "metrics"}
+    assert set(found[1]) == {"fingerprint", "network", "optimizer", "history"}
     assert all(isinstance(value, torch.Tensor) for value in found[1]["network"].values())
