@@ -16,13 +16,19 @@ __all__ = [
     "PAGE",
     "REPORT",
     "CanaryReport",
+    "CandidateReport",
     "Check",
     "ClassMetrics",
     "EvaluationReport",
     "GateReport",
     "Interval",
+    "Latency",
+    "ParityReport",
+    "RankingMetrics",
     "Report",
     "SliceMetrics",
+    "SweepReport",
+    "SweepTrial",
     "ValidationReport",
     "VariantReport",
     "load_verdict",
@@ -120,6 +126,14 @@ class ClassMetrics(_Frozen):
     f1: float
 
 
+class RankingMetrics(_Frozen):
+    """How well the probability of a class ranks its rows before all others; 1 is perfect, an AUC of 0.5 is chance."""
+
+    name: str
+    auc: float  # area under the ROC curve
+    average_precision: float
+
+
 class SliceMetrics(_Frozen):
     """Accuracy of the rows where `column` is `value`."""
 
@@ -144,6 +158,9 @@ class EvaluationReport(Report):
     ece_bins: int = 15  # equal ranges of confidence behind `ece`, so that the gate measures the other model alike
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]  # [true][predicted]
+    macro_auc: float = 0.0  # means over `ranking`; 0 where no class can be ranked
+    macro_average_precision: float = 0.0
+    ranking: tuple[RankingMetrics, ...] = ()  # one class against the rest; without those that have no row, or every one
     slices: tuple[SliceMetrics, ...] = ()
 
 
@@ -154,6 +171,51 @@ class GateReport(Report):
     serving_version: str  # "" where nothing serves yet
     candidate: dict[str, float]
     serving: dict[str, float]
+
+
+class Latency(_Frozen):
+    """How long one call of `batch` rows takes: the median round in milliseconds, and the fastest and slowest round."""
+
+    batch: int
+    milliseconds: float
+    lowest: float
+    highest: float
+    speedup: float  # over the fp32 candidate, the median of rounds run in turn
+
+
+class CandidateReport(_Frozen):
+    """One form of a model held against the torch network; all differences are from torch's answers to the same rows."""
+
+    name: Literal["fp32", "int8"]
+    version: str
+    size: int  # bytes of the ONNX file
+    max_difference: float  # of a logit
+    mean_difference: float
+    changed_predictions: float  # a share of the rows
+    accuracy: float
+    accuracy_change: float
+    gained: int  # rows right only with the candidate
+    lost: int  # rows right only with torch
+    latency_ms: tuple[Latency, ...]
+    speedup: float  # the least over all batch sizes
+    eligible: bool  # within every limit
+    reason: str  # why it ships, or why it does not
+
+
+class ParityReport(Report):
+    """Which form of the model ships: verdict `pass`, or `fail` where none may."""
+
+    step: ClassVar[str] = "verify_parity"
+    inputs: str  # names what was compared and under which rules
+    exported: str  # version
+    quantized: str  # version; equal to `exported` where nothing was quantized
+    dataset_hash: str
+    split: str
+    rows: int
+    reference_accuracy: float  # of the torch network
+    cpu: str  # on which the latencies were measured
+    shipped: Literal["fp32", "int8", ""]  # "": none
+    candidates: tuple[CandidateReport, ...]
 
 
 class VariantReport(_Frozen):
@@ -179,6 +241,32 @@ class CanaryReport(Report):
     agreement: Interval | None = None  # None: not measured, no request was seen by both
     seconds: float = 0.0
     unanswered: int = 0  # requests that no version answered (gateway down)
+
+
+class SweepTrial(_Frozen):
+    """One trial of a sweep, finished or ended."""
+
+    name: str
+    status: str  # Katib's condition: Succeeded, Failed, MetricsUnavailable, Killed, EarlyStopped
+    parameters: dict[str, str]
+    metrics: dict[str, float]  # of the last epoch; what is not finite is not here
+    seconds: float
+    reason: str  # why it is no candidate for the best; "" for one that is
+
+
+class SweepReport(Report):
+    """What a sweep tried and found: verdict `succeeded`, or `off` where none was wanted."""
+
+    step: ClassVar[str] = "sweep"
+    inputs: str = ""  # names what it came out of: space, training options, dataset; "" where off
+    objective: str
+    goal_type: Literal["maximize", "minimize"]
+    goal: float = 0.0  # 0: none
+    algorithm: str
+    trials: tuple[SweepTrial, ...] = ()  # in the order in which they started
+    best: str = ""  # name of a trial; "" where off
+    best_value: float = 0.0
+    changed: dict[str, str] = {}  # parameters of the best trial, as they were put into the training
 
 
 class _Verdict(BaseModel):
