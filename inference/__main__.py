@@ -42,9 +42,11 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m penstock.inference", description="Serve a Model folder over the Open Inference Protocol v2.",
+        prog="python -m penstock.inference",
+        description="Serve a Model folder over the Open Inference Protocol v2 and KServe's V1 protocol.",
         epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--model_name", required=True, help="name in the URL: /v2/models/NAME/infer")
+    parser.add_argument("--model_name", required=True,
+                        help="name in the URLs /v2/models/NAME/infer and /v1/models/NAME:predict")
     parser.add_argument("--model_dir", required=True, type=Path,
                         help="a Model folder: model.json, model.onnx, golden.npz")
     parser.add_argument("--http_port", type=int, default=8080, help="TCP port (8080)")

@@ -23,15 +23,18 @@ __all__ = [
     "Prediction",
     "RequestRefused",
     "ServiceError",
+    "ServiceUnavailable",
     "ServiceUnknown",
     "ServiceUnreachable",
     "predict",
     "predict_files",
+    "read_file",
     "signature",
 ]
 
 BATCH = 64  # images in one request, well below a server's limit of 256
 TIMEOUT = 30.0  # seconds for one request
+UNAVAILABLE = (502, 503, 504)  # what gateways answer while nothing behind them does
 
 
 class ServiceError(PenstockError):
@@ -40,6 +43,10 @@ class ServiceError(PenstockError):
 
 class ServiceUnreachable(ServiceError):
     """Nothing answers at this URL."""
+
+
+class ServiceUnavailable(ServiceError):
+    """The service is known and cannot answer now (502, 503, 504): asking again may help."""
 
 
 class ServiceUnknown(ServiceError):
@@ -100,7 +107,7 @@ def predict_files(url: str, model: str, paths: Sequence[Path]) -> Prediction:
         ServiceError: as `predict`.
     """
     height, width, channels = signature(url, model)
-    pictures = [decode_image(_read(path), height, width, channels, str(path)) for path in paths]
+    pictures = [decode_image(read_file(path), height, width, channels, str(path)) for path in paths]
     return predict(url, model, np.stack(pictures) if pictures else np.empty((0, height, width, channels), np.uint8))
 
 
@@ -153,10 +160,16 @@ def _explain(url: str, model: str, error: urllib.error.HTTPError) -> ServiceErro
         return ServiceUnknown(f"{url} knows no service {model!r} ({reason}); see `penstock laptop status`")
     if 400 <= error.code < 500:
         return RequestRefused(f"{model} refused the request ({error.code}): {reason}")
-    return ServiceError(f"{model} at {url} failed ({error.code}): {reason}")
+    kind = ServiceUnavailable if error.code in UNAVAILABLE else ServiceError
+    return kind(f"{model} at {url} failed ({error.code}): {reason}")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a picture file.
+
+    Raises:
+        ContractError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

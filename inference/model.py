@@ -8,25 +8,28 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import kserve
 
 from penstock.components.contracts.model import Signature
 from penstock.components.contracts.onnx import OnnxModel
-from penstock.inference import protocol
+from penstock.inference import protocol, v1
 from penstock.inference.metrics import VersionMetrics
 
-__all__ = ["Classifier", "RawRequest"]
+__all__ = ["Classifier", "Protocol", "RawRequest"]
+
+Protocol = Literal["v1", "v2"]
 
 log = logging.getLogger("penstock.inference")
 
 
 class RawRequest(NamedTuple):
-    """A body as it came, and its header `Inference-Header-Content-Length` ("": none)."""
+    """A body as it came, its header `Inference-Header-Content-Length` ("": none), and the protocol of its URL."""
 
     body: bytes
     json_size: str
+    protocol: Protocol = "v2"
 
 
 class Classifier(kserve.Model):  # type: ignore[misc]  # kserve ships no types
@@ -80,9 +83,14 @@ class Classifier(kserve.Model):  # type: ignore[misc]  # kserve ships no types
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._answer, payload)
 
     def _answer(self, request: RawRequest) -> protocol.Answer:
-        question = protocol.decode(request.body, request.json_size, self.signature, self.max_batch)
-        logits, probabilities = self._onnx.predict(question.images)
-        answer = protocol.encode(question, logits, probabilities, model=self.name, version=self.version,
-                                 classes=self.signature.classes)
+        if request.protocol == "v1":
+            logits, probabilities = self._onnx.predict(v1.decode(request.body, self.signature, self.max_batch))
+            answer = v1.encode(logits, probabilities, model=self.name, version=self.version,
+                               classes=self.signature.classes)
+        else:
+            question = protocol.decode(request.body, request.json_size, self.signature, self.max_batch)
+            logits, probabilities = self._onnx.predict(question.images)
+            answer = protocol.encode(question, logits, probabilities, model=self.name, version=self.version,
+                                     classes=self.signature.classes)
         self.metrics.count_predictions(logits)
         return answer

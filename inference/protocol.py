@@ -33,6 +33,8 @@ __all__ = [
     "decode",
     "encode",
     "metadata",
+    "require_finite",
+    "whole_pixels",
 ]
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -162,10 +164,7 @@ def encode(question: Question, logits: npt.NDArray[np.float32], probabilities: n
     Raises:
         Refusal: 500, because the model computed NaN or infinity, for which JSON has no word.
     """
-    finite = np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1)
-    if not finite.all():
-        rows = np.flatnonzero(~finite)[:5].tolist()
-        raise Refusal(f"version {version} of {model} computed NaN or infinity for rows {rows} of the request", 500)
+    require_finite(logits, probabilities, model, version)
     names = [classes[index] for index in logits.argmax(axis=1)]
     values: dict[str, npt.NDArray[np.float32] | list[str]] = {
         "logits": logits, "probabilities": probabilities, "class": names}
@@ -177,6 +176,40 @@ def encode(question: Question, logits: npt.NDArray[np.float32], probabilities: n
     text = to_json({"id": question.id, "model_name": model, "model_version": version, "outputs": outputs})
     behind = b"".join(raw)
     return Answer(text + behind, len(text) if any(wish.binary for wish in question.outputs) else 0)
+
+
+def require_finite(logits: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32], model: str,
+                   version: str) -> None:
+    """Refuse to answer with what is no number.
+
+    Raises:
+        Refusal: 500, naming the first rows.
+    """
+    finite = np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)[:5].tolist()
+        raise Refusal(f"version {version} of {model} computed NaN or infinity for rows {rows} of the request", 500)
+
+
+def whole_pixels(data: list[Any], what: str) -> npt.NDArray[np.uint8]:
+    """Turn a flat or evenly nested list of numbers into pixels, in the list's own shape.
+
+    Args:
+        what: the list's name, for the text of a refusal.
+
+    Raises:
+        Refusal: 400, because the list is ragged or holds anything but whole numbers from 0 to 255.
+    """
+    try:
+        values = np.asarray(data)
+    except (ValueError, OverflowError) as error:
+        raise Refusal(f"{what}: expected a flat or an evenly nested list; found another: {error}") from error
+    if not values.size:
+        return np.empty(values.shape, np.uint8)
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+        found = f"{values.min()} to {values.max()}" if values.dtype.kind in "iuf" else f"{values.dtype.name} values"
+        raise Refusal(f"{what}: expected whole numbers from 0 to 255; found {found} ({values.dtype.name})")
+    return values.astype(np.uint8)
 
 
 def _parts(body: bytes, json_size: str) -> tuple[bytes, bytes]:
@@ -223,16 +256,7 @@ def _listed(tensor: _Tensor, raw: bytes) -> npt.NDArray[np.uint8]:
     if raw:
         raise Refusal(f"input {INPUT!r}: expected nothing behind the JSON without binary_data_size; "
                       f"found {len(raw)} bytes")
-    try:
-        values = np.asarray(tensor.data)
-    except (ValueError, OverflowError) as error:
-        raise Refusal(f"input {INPUT!r}: expected a flat or an evenly nested list; found another: {error}") from error
-    if not values.size:
-        return np.empty(0, np.uint8)
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
-        found = f"{values.min()} to {values.max()}" if values.dtype.kind in "iuf" else f"{values.dtype.name} values"
-        raise Refusal(f"input {INPUT!r}: expected whole numbers from 0 to 255; found {found} ({values.dtype.name})")
-    return values.astype(np.uint8)
+    return whole_pixels(tensor.data, f"input {INPUT!r}")
 
 
 def _wishes(request: _Request) -> tuple[OutputWish, ...]:

@@ -1,7 +1,7 @@
 """kserve's model server, with what it lacks: a bind address, a body limit, metrics per version and status, a drain.
 
-Takes health, metrics page and error handling from kserve, and puts its own inference and metadata routes before
-kserve's. One model per process; no gRPC.
+Takes health, metrics page and error handling from kserve, and puts its own inference and metadata routes, of both
+protocols, before kserve's. One model per process; no gRPC.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from penstock.components.contracts.errors import ConfigError
-from penstock.inference import protocol
-from penstock.inference.model import Classifier, RawRequest
+from penstock.inference import protocol, v1
+from penstock.inference.model import Classifier, Protocol, RawRequest
 from penstock.inference.protocol import Refusal
 
 __all__ = ["run"]
@@ -90,9 +90,12 @@ def _application(model: Classifier) -> Starlette:
     server.register_model(model)
     server.dataplane.ready = model.healthy  # kserve's answers True whatever the model does
     app.router.routes += [  # the first match wins, and kserve's own routes come after these
-        Route("/v2/models/{name}/infer", partial(_infer, model), methods=["POST"]),
+        Route("/v2/models/{name}/infer", partial(_infer, model, "v2"), methods=["POST"]),
         Route("/v2/models/{name}", partial(_metadata, model), methods=["GET"]),
         Route("/v2/repository/{path:path}", _refuse, methods=["POST"]),
+        Route("/v1/models", partial(_v1_models, model), methods=["GET"]),
+        Route("/v1/models/{name}:predict", partial(_infer, model, "v1"), methods=["POST"]),
+        Route("/v1/models/{name}", partial(_v1_ready, model), methods=["GET"]),
         Route("/v1/{path:path}", _refuse, methods=["GET", "POST"]),
     ]
     RESTServer("", server.dataplane, server.model_repository_extension, 0).create_application()
@@ -101,12 +104,12 @@ def _application(model: Classifier) -> Starlette:
     return application
 
 
-async def _infer(model: Classifier, request: Request) -> Response:
+async def _infer(model: Classifier, spoken: Protocol, request: Request) -> Response:
     started = time.perf_counter()
     if refused := _not_here(model, request):
         return refused
     try:
-        response = await _answer(model, request)
+        response = await _answer(model, spoken, request)
     except Refusal as refusal:
         response = JSONResponse({"error": str(refusal)}, refusal.status)
         if refusal.status >= 500:
@@ -123,11 +126,11 @@ async def _infer(model: Classifier, request: Request) -> Response:
     return response
 
 
-async def _answer(model: Classifier, request: Request) -> Response:
-    limit = protocol.body_limit(model.signature, model.max_batch)
+async def _answer(model: Classifier, spoken: Protocol, request: Request) -> Response:
+    limit = (v1 if spoken == "v1" else protocol).body_limit(model.signature, model.max_batch)
     body = await _read(request, limit)
     headers = dict(request.headers)
-    raw = RawRequest(body, headers.get(protocol.HEADER_LENGTH, ""))
+    raw = RawRequest(body, headers.get(protocol.HEADER_LENGTH, ""), spoken)
     answer, _ = await model(raw, headers)
     if not answer.json_size:
         return Response(answer.body, media_type="application/json")
@@ -152,6 +155,17 @@ async def _metadata(model: Classifier, request: Request) -> Response:
     return _not_here(model, request) or JSONResponse(protocol.metadata(model.name, model.version, model.signature))
 
 
+async def _v1_models(model: Classifier, request: Request) -> Response:
+    return JSONResponse({"models": [model.name]})
+
+
+async def _v1_ready(model: Classifier, request: Request) -> Response:
+    """Answer as kserve does: 503 while the model loads or drains."""
+    if refused := _not_here(model, request):
+        return refused
+    return JSONResponse({"name": model.name, "ready": bool(model.ready)}, 200 if model.ready else 503)
+
+
 def _not_here(model: Classifier, request: Request) -> Response | None:
     name = request.path_params["name"]
     if name != model.name:
@@ -162,5 +176,6 @@ def _not_here(model: Classifier, request: Request) -> Response | None:
 
 
 async def _refuse(request: Request) -> Response:
-    text = f"{request.url.path}: this server speaks the Open Inference Protocol v2 for one model: /v2/models/NAME/infer"
+    text = (f"{request.url.path}: this server serves one model, by the Open Inference Protocol v2, "
+            "/v2/models/NAME/infer, and by KServe's V1, /v1/models/NAME:predict")
     return JSONResponse({"error": text}, 404)

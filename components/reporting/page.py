@@ -14,7 +14,8 @@ from penstock.components.contracts.reports import Check
 
 __all__ = ["Section", "checks_table", "render_page", "table"]
 
-GOOD = frozenset({"pass", "promote", "first", "measured", "succeeded"})
+GOOD = frozenset({"pass", "promote", "first", "measured", "succeeded", "trained"})
+LONG = 24  # letters of a cell that should not be broken after every word
 BAD = frozenset({"fail", "failed", "roll_back"})
 
 
@@ -31,8 +32,8 @@ def render_page(title: str, verdict: str, reason: str, sections: Sequence[Sectio
     """Render a report page.
 
     Args:
-        verdict: shown as a badge: green for `pass`, `promote`, `first`, `measured`, `succeeded`; red for `fail`,
-            `failed`, `roll_back`; grey for any other.
+        verdict: shown as a badge: green for `pass`, `promote`, `first`, `measured`, `succeeded`, `trained`; red for
+            `fail`, `failed`, `roll_back`; grey for any other.
         reason: one sentence under the title.
         facts: a strip of names and values, such as dataset and rows; a value may be Markup, for a link.
 
@@ -56,11 +57,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], numeric: Col
     """
     def line(cells: Iterable[object], tag: str) -> Markup:
         return Markup("<tr>{}</tr>\n").format(Markup("").join(
-            Markup('<{0}{1}>{2}</{0}>').format(tag, Markup(' class="number"') if index in numeric else "", _cell(value))
+            Markup("<{0}{1}>{2}</{0}>").format(tag, _class(value, index in numeric), _cell(value))
             for index, value in enumerate(cells)))
 
-    return Markup('<div class="scroll"><table>\n<thead>{}</thead>\n<tbody>\n{}</tbody>\n</table></div>\n').format(
-        line(headers, "th"), Markup("").join(line(row, "td") for row in rows))
+    name = ", ".join(header for header in headers if header)
+    # In the order of the keyboard, because what is scrolled by a finger must be scrolled without one, too.
+    box = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}"><table>\n{}</table></div>\n')
+    return box.format(f"Table: {name}", Markup("<thead>{}</thead>\n<tbody>\n{}</tbody>\n").format(
+        line(headers, "th"), Markup("").join(line(row, "td") for row in rows)))
 
 
 def checks_table(checks: Sequence[Check]) -> Markup:
@@ -77,6 +81,14 @@ def _check_row(check: Check) -> list[object]:
         mark = Markup('<span class="soft" title="failed, but does not block">✗</span>')
     remark = check.detail if check.blocking else f"{check.detail} (does not block)".strip()
     return [mark, check.name.replace("_", " "), check.value, check.rule.replace(" ", "\xa0"), remark]
+
+
+def _class(value: object, numeric: bool) -> Markup:
+    """Keep a long text from being squeezed into a tall column of single words where the table is too wide."""
+    if numeric:
+        return Markup(' class="number"')
+    seen = value.striptags() if isinstance(value, Markup) else str(value)
+    return Markup(' class="long"') if len(seen) > LONG else Markup("")
 
 
 def _cell(value: object) -> Markup:

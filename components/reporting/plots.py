@@ -6,39 +6,23 @@ Draws what it is given and computes nothing but the binning of a histogram.
 
 import base64
 import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
-__all__ = ["bars", "heatmap", "histogram", "image_grid", "intervals", "lines", "reliability"]
+from penstock.components.reporting.canvas import HEAT, INK, TEXT, colour, dashes, draw, shorten
+
+__all__ = ["bars", "curves", "heatmap", "histogram", "image_grid", "intervals", "lines", "reliability"]
 
 Values = Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer]
 
-# matplotlib wants colours as numbers; these stand for the page's variables and are exchanged in the SVG text.
-INK, LINE, ON_SERIES = "#000001", "#000002", "#000003"
-SERIES = ("#000011", "#000012", "#000013", "#000014", "#000015")
-VARIABLES = {INK: "currentColor", LINE: "var(--line)", ON_SERIES: "var(--on-series)"} | {
-    colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)
-}
-STYLE: dict[Any, Any] = {  # matplotlib's own type is a Literal of every setting's name
-    "svg.fonttype": "none", "svg.hashsalt": "penstock", "text.parse_math": False, "font.size": 10,
-    "text.color": INK, "axes.labelcolor": INK,
-    "axes.edgecolor": LINE, "axes.facecolor": "none", "axes.axisbelow": True, "axes.grid": True, "grid.color": LINE,
-    "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "ytick.left": False,
-    "figure.facecolor": "none", "legend.frameon": False, "legend.borderaxespad": 0,
-}  # fmt: skip
-WIDTH = 8.4  # inches; the SVG scales to the page, this sets the size of the text in it
 ANNOTATED_CLASSES = 20  # beyond it the figures in a heatmap's cells cannot be read
 SMALL_IMAGE = 96  # pixels; smaller ones are enlarged without smoothing, because their pixels are what the model sees
 THUMBNAIL = 192  # pixels; larger ones are shrunk to it and sent as JPEG, or a page of photos would weigh 10 MB
@@ -46,41 +30,80 @@ THUMBNAIL = 192  # pixels; larger ones are shrunk to it and sent as JPEG, or a p
 
 def bars(labels: Sequence[str], series: Mapping[str, Values], ylabel: str) -> Markup:
     """Draw one group of bars per label, one bar per series."""
-    with rc_context(STYLE):
-        figure, axes = _axes(3.0)
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes = figure.subplots()
         places, width = np.arange(len(labels)), 0.78 / max(len(series), 1)
         for index, (name, values) in enumerate(series.items()):
             offset = (index - (len(series) - 1) / 2) * width
-            axes.bar(places + offset, values, width * 0.94, label=name, color=_colour(index))
+            axes.bar(places + offset, values, width * 0.94, label=name, color=colour(index))
         axes.grid(axis="x", visible=False)
-        _name_places(axes, labels)
+        _name_places(axes, labels, narrow)
         axes.set_ylabel(ylabel)
         _write_thousands(axes)
-        return _svg(figure, axes, f"Bars: {ylabel} by {', '.join(series)}", len(series) > 1)
+        return axes
+
+    return draw(paint, 3.0, f"Bars: {ylabel} by {', '.join(series)}", len(series) > 1)
 
 
-def histogram(values: Values, bins: int, xlabel: str) -> Markup:
-    """Draw how many values fall into each of `bins` equal ranges."""
-    with rc_context(STYLE):
-        figure, axes = _axes(2.6)
-        counts, edges = np.histogram(np.asarray(values), bins=bins)
-        axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color=_colour(0))
+def histogram(values: Values, bins: int, xlabel: str, limits: Mapping[str, float] = {}) -> Markup:
+    """Draw how many values fall into each of `bins` equal ranges.
+
+    Args:
+        limits: named places to mark with an upright line, such as what is allowed.
+    """
+    counts, edges = np.histogram(np.asarray(values), bins=bins)
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes = figure.subplots()
+        axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color=colour(0))
+        for index, (name, place) in enumerate(limits.items(), start=1):
+            axes.axvline(place, color=colour(index), linewidth=1.6, linestyle=(0, (5, 2)), label=name)
         axes.grid(axis="x", visible=False)
         axes.set(xlabel=xlabel, ylabel="count")
+        axes.locator_params(axis="x", nbins=5 if narrow else 9)
         _write_thousands(axes)
-        return _svg(figure, axes, f"Histogram of {xlabel}")
+        return axes
+
+    return draw(paint, 2.6, f"Histogram of {xlabel}", bool(limits))
 
 
 def lines(x: Values, series: Mapping[str, Values], xlabel: str, ylabel: str) -> Markup:
     """Draw one line per series over the common `x`; a NaN leaves a gap."""
-    with rc_context(STYLE):
-        figure, axes = _axes(3.0)
+    counted = all(float(value).is_integer() for value in x)  # epochs: there is none at 1.5
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes = figure.subplots()
         for index, (name, values) in enumerate(series.items()):
-            axes.plot(x, values, label=name, color=_colour(index), linewidth=1.8, marker="o" if len(x) <= 30 else "",
-                      markersize=3.5)
+            axes.plot(x, values, label=name, color=colour(index), linestyle=dashes(index), linewidth=1.8,
+                      marker="o" if len(x) <= 30 else "", markersize=3.5)
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        if counted:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6 if narrow else 10))
         _write_thousands(axes)
-        return _svg(figure, axes, f"Lines: {ylabel} over {xlabel}", len(series) > 1)
+        return axes
+
+    return draw(paint, 3.0, f"Lines: {ylabel} over {xlabel}", len(series) > 1)
+
+
+def curves(series: Mapping[str, tuple[Values, Values]], xlabel: str, ylabel: str,
+           chance: tuple[Values, Values] | None = None) -> Markup:
+    """Draw curves of shares, such as ROC: one per series, each with its own x, in the unit square.
+
+    Args:
+        series: x and y of each curve, from 0 to 1.
+        chance: x and y of what guessing would reach, drawn dashed.
+    """
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        figure.set_figheight(4.2)
+        axes = figure.subplots()
+        if chance:
+            axes.plot(*chance, color=INK, linewidth=1, linestyle=(0, (4, 4)), label="chance")
+        for index, (name, (x, y)) in enumerate(series.items()):
+            axes.plot(x, y, label=shorten(name, narrow), color=colour(index), linestyle=dashes(index), linewidth=1.6)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+        return axes
+
+    return draw(paint, 4.2, f"Curves: {ylabel} over {xlabel} for {', '.join(series)}", legend=True)
 
 
 def heatmap(matrix: Sequence[Values] | npt.NDArray[np.generic], labels: Sequence[str], xlabel: str,
@@ -92,18 +115,24 @@ def heatmap(matrix: Sequence[Values] | npt.NDArray[np.generic], labels: Sequence
     cells = np.asarray(matrix, dtype=float)
     top = float(cells.max(initial=0)) or 1.0
     size = len(labels)
-    with rc_context(STYLE | {"axes.grid": False, "axes.spines.bottom": False, "xtick.bottom": False}):
-        figure, axes = _axes(min(WIDTH * 0.8, 1.6 + 0.42 * size))
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        figure.set_figheight(min(figure.get_figwidth() * (1.05 if narrow else 0.8), 1.6 + 0.42 * size))
+        axes = figure.subplots()
         for row, column in zip(*np.nonzero(cells), strict=True):
             strength = float(np.sqrt(max(cells[row, column], 0) / top))
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 0.96, 0.96, color=_colour(0), alpha=strength, lw=0))
-            if size <= ANNOTATED_CLASSES:
-                axes.text(column, row, f"{cells[row, column]:,.4g}", ha="center", va="center", fontsize=8.5,
-                          color=ON_SERIES if strength > 0.6 else INK)
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 0.96, 0.96, color=HEAT, alpha=strength, lw=0,
+                                     in_layout=False))  # nor the texts: the layout would measure each of them
+            if size <= (ANNOTATED_CLASSES // 2 if narrow else ANNOTATED_CLASSES):
+                axes.text(column, row, f"{cells[row, column]:,.4g}", ha="center", va="center",
+                          fontsize=7 if narrow else 8.5, color=TEXT, in_layout=False)
         axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel=xlabel, ylabel=ylabel)
-        _name_places(axes, labels)
-        axes.set_yticks(range(size), labels)
-        return _svg(figure, axes, f"Matrix of {ylabel} (rows) against {xlabel} (columns)")
+        _name_places(axes, labels, narrow)
+        axes.set_yticks(range(size), [shorten(label, narrow) for label in labels])
+        return axes
+
+    return draw(paint, 3.0, f"Matrix of {ylabel} (rows) against {xlabel} (columns)", axes_grid=False,
+                axes_spines_bottom=False, xtick_bottom=False)
 
 
 def reliability(confidence: Values, accuracy: Values, counts: Values) -> Markup:
@@ -114,32 +143,43 @@ def reliability(confidence: Values, accuracy: Values, counts: Values) -> Markup:
     rows = np.asarray(counts)
     kept = rows > 0
     stated, reached = np.asarray(confidence)[kept], np.asarray(accuracy)[kept]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes: Axes
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 4)), label="calibrated")
-        axes.plot(stated, reached, color=_colour(0), linewidth=1.8, marker="o", markersize=4.5, label="this model")
-        axes.vlines(stated, stated, reached, color=_colour(1), linewidth=1.4, label="gap")
+        axes.plot(stated, reached, color=colour(0), linewidth=1.8, marker="o", markersize=4.5, label="this model")
+        axes.vlines(stated, stated, reached, color=colour(1), linewidth=1.4, label="gap")
         axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-        below.bar(stated, rows[kept], width=0.6 / max(len(rows), 1), color=_colour(0))
+        drawn = below.bar(stated, rows[kept], width=0.6 / max(len(rows), 1), color=colour(0))
+        if not narrow:
+            below.bar_label(drawn, [f"{count:,}" for count in rows[kept]], fontsize=7.5, padding=1)
+            below.margins(y=0.25)
         below.set(xlabel="confidence", ylabel="rows")
         below.grid(axis="x", visible=False)
         _write_thousands(below)
-        return _svg(figure, axes, "Accuracy against confidence", legend=True)
+        figure.align_ylabels()
+        return axes
+
+    return draw(paint, 4.4, "Accuracy against confidence, and the rows behind each point", legend=True)
 
 
 def intervals(labels: Sequence[str], estimates: Values, lowers: Values, uppers: Values, xlabel: str) -> Markup:
     """Draw one estimate per label with its interval, from top to bottom."""
     middle, low, high = (np.asarray(values, dtype=float) for values in (estimates, lowers, uppers))
-    with rc_context(STYLE):
-        figure, axes = _axes(0.9 + 0.3 * len(labels))
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes = figure.subplots()
         places = np.arange(len(labels))
-        axes.hlines(places, low, high, color=_colour(0), linewidth=2.2, alpha=0.55)
-        axes.plot(middle, places, "o", color=_colour(0), markersize=5)
-        axes.set_yticks(places, labels)
+        axes.hlines(places, low, high, color=colour(0), linewidth=2.2, alpha=0.55)
+        axes.plot(middle, places, "o", color=colour(0), markersize=5)
+        axes.set_yticks(places, [shorten(label, narrow) for label in labels])
         axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=xlabel)
+        axes.locator_params(axis="x", nbins=5 if narrow else 9)
         axes.grid(axis="y", visible=False)
-        return _svg(figure, axes, f"Intervals of {xlabel}")
+        return axes
+
+    return draw(paint, 0.9 + 0.3 * len(labels), f"Intervals of {xlabel}")
 
 
 def image_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], columns: int = 10) -> Markup:
@@ -155,8 +195,7 @@ def image_grid(images: npt.NDArray[np.uint8], captions: Sequence[str], columns: 
         Markup('<div><img{} alt="{}" src="{}">{}</div>\n').format(
             small, caption, _data_url(image), Markup("<span>{}</span>").format(caption) if caption else "")
         for image, caption in zip(images, captions, strict=True))
-    return Markup('<div class="images" style="grid-template-columns: repeat({}, minmax(0, 1fr))">\n{}</div>\n').format(
-        columns, figures)
+    return Markup('<div class="images" style="--columns: {}">\n{}</div>\n').format(columns, figures)
 
 
 def _data_url(image: npt.NDArray[np.uint8]) -> str:
@@ -168,38 +207,13 @@ def _data_url(image: npt.NDArray[np.uint8]) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
-
-
 def _write_thousands(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
 
 
-def _colour(index: int) -> str:
-    return SERIES[index % len(SERIES)]
-
-
-def _name_places(axes: Axes, labels: Sequence[str]) -> None:
+def _name_places(axes: Axes, labels: Sequence[str], narrow: bool) -> None:
     """Write labels below the x axis, slanted where they would touch."""
-    crowded = sum(len(label) + 2 for label in labels) > 95
-    axes.set_xticks(range(len(labels)), labels, rotation=35 if crowded else 0, ha="right" if crowded else "center",
+    names = [shorten(label, narrow) for label in labels]
+    crowded = sum(len(name) + 2 for name in names) > (40 if narrow else 95)
+    axes.set_xticks(range(len(names)), names, rotation=35 if crowded else 0, ha="right" if crowded else "center",
                     rotation_mode="anchor" if crowded else "default")
-
-
-def _svg(figure: Figure, axes: Axes, description: str, legend: bool = False) -> Markup:
-    if legend:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=6)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    head, body = re.match(r".*?<svg ([^>]*)>(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    head = re.sub(r'(width|height)="[^"]*pt" ?', "", head)
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)  # numbered per figure, so they would repeat within a page
-    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)  # matplotlib 3.10; later ones write two fields
-    body = re.sub(r"font-family: [^;\"]*; ?", "", body)
-    body = re.sub("|".join(VARIABLES), lambda found: VARIABLES[found[0]], body)
-    return Markup('<figure><svg role="img" aria-label="{}" {}>{}</figure>\n').format(
-        description, Markup(head), Markup(body))

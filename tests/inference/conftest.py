@@ -50,7 +50,7 @@ class Served(NamedTuple):
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(urllib.request.Request(self.url + path, data, headers or {}), timeout=10) as response:
+            with opener.open(urllib.request.Request(self.url + path, data, headers or {}), timeout=60) as response:
                 return response.status, {k.lower(): v for k, v in response.headers.items()}, response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -60,9 +60,18 @@ class Served(NamedTuple):
         status, _, answer = self.ask(f"/v2/models/{NAME}/infer", body, headers)
         return status, json.loads(answer)
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Read one series of /metrics, 0 where there is none."""
+        wanted = dict(model=NAME, version=self.model.version, **labels)
+        for line in self.ask("/metrics")[2].decode().splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.startswith(name + "{") and all(f'{key}="{text}"' in series for key, text in wanted.items()):
+                return float(value)
+        return 0.0
+
     def until_ready(self) -> None:
         """Wait for readiness 200, or fail with the process's log."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if self.ask(f"/v2/models/{NAME}/ready")[0] == 200:

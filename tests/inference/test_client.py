@@ -17,6 +17,7 @@ from penstock.inference import client
 from penstock.inference.client import (
     RequestRefused,
     ServiceError,
+    ServiceUnavailable,
     ServiceUnknown,
     ServiceUnreachable,
     predict,
@@ -137,5 +138,5 @@ def test_a_stranger_is_recognised(stranger: str) -> None:
         signature(stranger, "sides")
     with pytest.raises(ServiceError, match=r"takes no images: its inputs are \[\]"):
         signature(stranger, "json")
-    with pytest.raises(ServiceError, match=r"failed \(502\): <html>hello"):
+    with pytest.raises(ServiceUnavailable, match=r"failed \(502\): <html>hello"):
         predict(stranger, "sides", LEFT[None])

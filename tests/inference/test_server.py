@@ -33,16 +33,6 @@ def by_name(answer: dict[str, Any]) -> dict[str, Any]:
     return {output["name"]: output["data"] for output in answer["outputs"]}
 
 
-def metric(served: Any, name: str, **labels: str) -> float:
-    """Read one series of /metrics, 0 where there is none."""
-    wanted = dict(model="sides", version=served.model.version, **labels)
-    for line in served.ask("/metrics")[2].decode().splitlines():
-        series, _, value = line.rpartition(" ")
-        if series.startswith(name + "{") and all(f'{key}="{text}"' in series for key, text in wanted.items()):
-            return float(value)
-    return 0.0
-
-
 def test_answers_with_every_output_and_the_version(served: Any) -> None:
     status, answer = served.infer({"id": "seven", **tensor(LEFT, RIGHT)})
 
@@ -114,12 +104,12 @@ def test_speaks_the_binary_extension_in_both_directions(served: Any) -> None:
 def test_refuses_what_does_not_fit_and_names_what_would(
     served: Any, request_body: Any, status: int, text: str
 ) -> None:
-    before = metric(served, "penstock_requests_total", code=str(status))
+    before = served.metric("penstock_requests_total", code=str(status))
     code, answer = served.infer(request_body)
 
     assert code == status
     assert text in answer["error"]
-    assert metric(served, "penstock_requests_total", code=str(status)) == before + 1
+    assert served.metric("penstock_requests_total", code=str(status)) == before + 1
 
 
 @pytest.mark.parametrize(("size", "text"), [("7", "expected 6 bytes behind the JSON"), ("x", "found 'x'"),
@@ -136,7 +126,7 @@ def test_refuses_a_wrong_header_length(served: Any, size: str, text: str) -> Non
 @pytest.mark.parametrize("framing", ["Content-Length: 8388608", "Transfer-Encoding: chunked"])
 def test_a_client_that_sends_far_too_much_still_gets_its_answer(served: Any, framing: str) -> None:
     address = urlsplit(served.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}\r\n\r\n".encode())
         for _ in range(8):
             part = b" " * 0x100000
@@ -157,12 +147,12 @@ def test_nan_is_an_error_and_never_null(served: Any) -> None:
 def test_counts_answers_and_classes_per_version(served: Any) -> None:
     names = [("penstock_requests_total", {"code": "200"}), ("penstock_request_seconds_count", {}),
              ("penstock_predictions_total", {"class": "left"}), ("penstock_predictions_total", {"class": "right"})]
-    before = [metric(served, name, **labels) for name, labels in names]
+    before = [served.metric(name, **labels) for name, labels in names]
     served.infer(tensor(LEFT, RIGHT, LEFT))
 
-    after = [metric(served, name, **labels) for name, labels in names]
+    after = [served.metric(name, **labels) for name, labels in names]
     assert [new - old for old, new in zip(before, after, strict=True)] == [1, 1, 2, 1]
-    assert metric(served, "penstock_request_seconds_bucket", le="0.0005") <= after[1]
+    assert served.metric("penstock_request_seconds_bucket", le="0.0005") <= after[1]
 
 
 def test_describes_itself(served: Any) -> None:
@@ -176,8 +166,10 @@ def test_describes_itself(served: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [
+    ("/v1/models/other:predict", b"{}"), ("/v1/models/other", None), ("/v1/models/sides:explain", b"{}"),
+    ("/v1/nothing", None),
     ("/v2/models/other/infer", b"{}"), ("/v2/models/other", None), ("/v2/models/other/ready", None),
-    ("/v1/models/sides:predict", b"{}"), ("/v2/repository/models/sides/unload", b"{}"), ("/nothing", None)])
+    ("/v2/repository/models/sides/unload", b"{}"), ("/nothing", None)])
 def test_what_is_not_here_is_not_found(served: Any, path: str, body: bytes | None) -> None:
     assert served.ask(path, body)[0] == 404
     assert served.ask("/v2/models/sides/ready")[0] == 200
@@ -207,10 +199,10 @@ def test_sigterm_ends_readiness_then_the_listener_and_finishes_what_is_in_flight
     starter: Callable[..., Any], model: Model
 ) -> None:
     body = json.dumps(tensor(LEFT)).encode()
-    with starter(model.folder, "--drain_seconds", "0.5") as served:
+    with starter(model.folder, "--drain_seconds", "2") as served:
         served.until_ready()
         address = (urlsplit(served.url).hostname, urlsplit(served.url).port)
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body[:10])
             served.process.send_signal(signal.SIGTERM)
@@ -224,28 +216,28 @@ def test_sigterm_ends_readiness_then_the_listener_and_finishes_what_is_in_flight
             assert served.process.poll() is None
 
             connection.sendall(body[10:])
-            answer = connection.recv(10_000)
+            answer = connection.makefile("rb").read()
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'"left"' in answer
-        assert served.process.wait(10) == 0
+        assert served.process.wait(60) == 0
         assert "event=draining" in served.log.read_text()
 
 
 def test_a_model_that_misses_its_golden_rows_never_serves(starter: Callable[..., Any], wrong_model: Model) -> None:
     with starter(wrong_model.folder) as served:
         seen = set()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while served.process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError):
                 seen.add(served.ask("/v2/models/sides/ready")[0])
-        assert served.process.wait(1) == 1
+        assert served.process.wait(60) == 1
         assert seen <= {503}
         assert "logits differ by 0.5, allowed 1e-05" in served.log.read_text()
 
 
 def run_predictor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "penstock.inference", *options], capture_output=True, text=True,
-                          timeout=30, env=os.environ | environment)
+                          timeout=120, env=os.environ | environment)
 
 
 def test_a_taken_port_ends_the_start_and_is_named(served: Any) -> None:

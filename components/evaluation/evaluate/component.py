@@ -9,7 +9,7 @@ from penstock.components import images
 @dsl.component(base_image=images.TORCH, install_kfp_package=False)
 def evaluate(dataset: Input[Dataset], model: Input[Model], report: Output[Artifact], page: Output[HTML],
              classification: Output[ClassificationMetrics], metrics: Output[Metrics], config: dict) -> None:
-    """Measure a trained model on held-out rows: accuracy, per class, calibration and slices, with intervals.
+    """Measure a trained model on held-out rows: accuracy, per class, ranking, calibration and slices.
 
     Args:
         dataset: the dataset folder; `config.split` says which rows are held out.
@@ -17,7 +17,7 @@ def evaluate(dataset: Input[Dataset], model: Input[Model], report: Output[Artifa
         report: the evaluation report, its page, and one answer per row for the gate.
         page: the report for people.
         classification: the confusion matrix, for the Kubeflow UI.
-        metrics: accuracy with its interval, macro F1, log loss and calibration error, for the Kubeflow UI.
+        metrics: accuracy with its interval, macro F1, macro AUC, log loss and so on, for the Kubeflow UI.
         config: options of `EvaluateConfig`.
     """
     import shutil

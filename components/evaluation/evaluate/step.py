@@ -1,4 +1,4 @@
-"""Measure a trained model on held-out rows: accuracy, per class, calibration and slices, each with what it rests on.
+"""Measure a trained model on held-out rows: accuracy, per class, ranking, calibration, slices, with what it rests on.
 
 Judges nothing: the verdict is always `measured`, and `gate` decides what it is worth.
 """
@@ -25,6 +25,7 @@ from penstock.components.evaluation.metrics import (
     macro_f1,
 )
 from penstock.components.evaluation.predictions import PREDICTIONS, Predictions
+from penstock.components.evaluation.ranking import Ranking, rank_classes, ranking_metrics
 from penstock.components.evaluation.slices import slice_columns, slices_of
 from penstock.components.evidence.fixed import proportion
 
@@ -61,13 +62,15 @@ def run(dataset: Path | str, model: Path | str, target: Path | str, config: Eval
     trained.require_fit(source)
     rows = _rows(source, config.split)
     images = images_array(rows, source.description.image)
-    answers = Predictions.of(rows, _probabilities(trained, images, config.batch_size))
-    report = measure(source, trained, rows, answers, config)
-    page = render(report, answers, images, trained.manifest, source, config.worst_errors)
+    probabilities = _probabilities(trained, images, config.batch_size)
+    answers = Predictions.of(rows, probabilities)
+    ranking = rank_classes(probabilities, answers.labels)
+    report = measure(source, trained, rows, answers, ranking, config)
+    page = render(report, answers, ranking, images, trained.manifest, source, config.worst_errors)
     return report.save(target, page, {PREDICTIONS: answers.to_parquet()})
 
 
-def measure(dataset: Dataset, model: TrainedModel, rows: pa.Table, answers: Predictions,
+def measure(dataset: Dataset, model: TrainedModel, rows: pa.Table, answers: Predictions, ranking: Ranking,
             config: EvaluateConfig) -> EvaluationReport:
     """Turn the answers to the rows of a split into the report."""
     classes = dataset.description.classes
@@ -90,6 +93,9 @@ def measure(dataset: Dataset, model: TrainedModel, rows: pa.Table, answers: Pred
         ece_bins=config.ece_bins,
         per_class=per_class,
         confusion=tuple(tuple(map(int, line)) for line in confusion),
+        macro_auc=ranking.macro.auc if ranking.macro else 0.0,
+        macro_average_precision=ranking.macro.average_precision if ranking.macro else 0.0,
+        ranking=ranking_metrics(ranking.classes, classes),
         slices=_slices(rows, correct, config),
     )
 
@@ -111,7 +117,8 @@ def log_metrics(report: EvaluationReport, classification: ClassificationLog, met
     classification.log_confusion_matrix([entry.name for entry in report.per_class], [*map(list, report.confusion)])
     figures = {"accuracy": report.accuracy.estimate, "accuracy_lower": report.accuracy.lower,
                "accuracy_upper": report.accuracy.upper, "macro_f1": report.macro_f1, "log_loss": report.log_loss,
-               "ece": report.ece}
+               "ece": report.ece, "macro_auc": report.macro_auc,
+               "macro_average_precision": report.macro_average_precision}
     for name, value in figures.items():
         metrics.log_metric(name, value)
 

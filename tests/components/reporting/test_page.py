@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from markupsafe import Markup
@@ -25,6 +26,23 @@ class Balance(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+CSS = (files("penstock.components.reporting") / "page.css").read_text(encoding="utf-8")
+SCHEMES = {"light": CSS.partition("@media")[0],
+           "dark": CSS.partition("prefers-color-scheme: dark")[2].partition("* {")[0]}
+
+
+def contrast(scheme: str, one: str, other: str) -> float:
+    """Return the ratio that WCAG 2.2 defines, 1 to 21, of two variables of the style sheet."""
+    def luminance(name: str) -> float:
+        (colour,) = re.findall(rf"--{name}: #([0-9a-f]{{6}});", SCHEMES[scheme])
+        shares = [int(colour[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def page(verdict: str = "pass", **options: object) -> str:
@@ -64,8 +82,18 @@ def test_text_is_escaped_and_markup_is_not() -> None:
     assert '<a href="x">y</a>' in text
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("one", "other", "least"), [
+    *[(text, back, 4.5) for text in ("ink", "soft", "link", "good", "bad") for back in ("paper", "card")],
+    ("good", "good-wash", 4.5), ("bad", "bad-wash", 4.5), ("ink", "line", 4.5), ("ink", "heat", 4.5),
+    *[(f"series-{index}", "card", 3) for index in range(1, 6)]])
+def test_text_and_lines_stand_out_in_light_and_dark(scheme: str, one: str, other: str, least: float) -> None:
+    assert contrast(scheme, one, other) >= least
+
+
 @pytest.mark.parametrize(("verdict", "tone"), [
     ("pass", "good"), ("promote", "good"), ("first", "good"), ("measured", "good"), ("succeeded", "good"),
+    ("trained", "good"),
     ("fail", "bad"), ("failed", "bad"), ("roll_back", "bad"), ("running", ""),
 ])
 def test_the_badge_has_the_colour_of_the_verdict(verdict: str, tone: str) -> None:
@@ -80,6 +108,21 @@ def test_cells_are_written_for_people() -> None:
                  '<td class="number">3</td>', '<td class="number">yes</td>', '<td class="number"><a>x</a></td>'):
         assert cell in text
     assert '<th class="number">Value</th>' in text
+
+
+def test_long_texts_keep_a_width_of_their_own() -> None:
+    mark = Markup('<span class="good-mark" title="passed">x</span>')
+    text = table(["", "Name", "Remark"], [[mark, "short", "a remark of more than a few words"]])
+
+    assert f'<td>{mark}</td><td>short</td><td class="long">a remark' in text
+    assert ".long { min-width: 14rem; }" in CSS
+
+
+def test_a_table_scrolls_within_its_own_box_also_by_the_keyboard() -> None:
+    text = table(["", "Name", "Value"], [["", "a", 1]])
+
+    assert text.startswith('<div class="scroll" tabindex="0" role="region" aria-label="Table: Name, Value"><table>')
+    assert ".scroll { overflow-x: auto;" in CSS
 
 
 def test_checks_show_what_held_what_failed_and_what_does_not_block() -> None:

@@ -30,6 +30,9 @@ def test_the_report_agrees_with_its_own_predictions(sides: Dataset, good: Path, 
     assert np.trace(report.confusion) == answers.correct.sum()
     assert sum(map(sum, report.confusion)) == report.rows == 120
     assert [entry.support for entry in report.per_class] == [40, 40, 40]
+    assert [entry.name for entry in report.ranking] == ["dark", "left", "right"]
+    assert report.macro_auc == pytest.approx(np.mean([entry.auc for entry in report.ranking]))
+    assert 0.8 < report.macro_average_precision < report.macro_auc < 1
     assert report.reason.startswith(f"accuracy {report.accuracy.estimate:.2%} on 120 rows of test")
 
 
@@ -65,7 +68,7 @@ def test_the_page_shows_everything_and_loads_nothing(sides: Dataset, good: Path,
     page = (tmp_path / "report" / PAGE).read_text()
 
     titles = re.findall(r"<h2>(.*?)</h2>", page)
-    assert titles == ["Headline", "Classes", "Confusion", "Calibration", "Slices", "Worst errors"]
+    assert titles == ["Headline", "Classes", "Confusion", "Ranking", "Calibration", "Slices", "Worst errors"]
     assert page.count("<img") == 5
     assert f"{report.accuracy.estimate:.2%}" in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
@@ -76,7 +79,7 @@ def test_the_worst_errors_are_those_the_model_was_surest_of(sides: Dataset, good
     answers = Predictions.load(tmp_path / "report")
     surest = answers.confidence[~answers.correct].max()
 
-    assert f"{surest:.0%}, is " in (tmp_path / "report" / PAGE).read_text()
+    assert f", {surest:.1%}\nis " in (tmp_path / "report" / PAGE).read_text()
 
 
 def test_figures_reach_the_kubeflow_ui(sides: Dataset, good: Path, tmp_path: Path) -> None:
@@ -87,7 +90,8 @@ def test_figures_reach_the_kubeflow_ui(sides: Dataset, good: Path, tmp_path: Pat
     log_metrics(report, classification, metrics)
 
     assert metrics.metadata["accuracy"] == report.accuracy.estimate
-    assert set(metrics.metadata) == {"accuracy", "accuracy_lower", "accuracy_upper", "macro_f1", "log_loss", "ece"}
+    assert set(metrics.metadata) == {"accuracy", "accuracy_lower", "accuracy_upper", "macro_f1", "log_loss", "ece",
+                                     "macro_auc", "macro_average_precision"}
     matrix = classification.metadata["confusionMatrix"]
     assert [entry["displayName"] for entry in matrix["annotationSpecs"]] == ["dark", "left", "right"]
     assert [row["row"] for row in matrix["rows"]] == [list(line) for line in report.confusion]

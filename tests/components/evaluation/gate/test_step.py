@@ -12,6 +12,7 @@ from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.contracts.model import ONNX_FILE, Model, copy_model
 from penstock.components.contracts.reports import PAGE, GateReport, load_verdict
 from penstock.components.control.base import LogLine, Manifest, ObjectRef
+from penstock.components.control.inference_service import NOTHING, Placement, inference_service
 from penstock.components.conversion.export.step import ExportConfig
 from penstock.components.conversion.export.step import run as export
 from penstock.components.evaluation.evaluate.step import EvaluateConfig
@@ -25,11 +26,12 @@ NO_SLICES = GateConfig(max_slice_drop=1)
 class Plane(NamedTuple):
     """A control plane that holds one InferenceService, or none; nothing may be changed on it."""
 
-    annotations: dict[str, str] | None = None
+    stable: Placement | None = None  # with another version on trial beside it
 
     def get(self, ref: ObjectRef) -> Manifest | None:
         assert (ref.kind, ref.name, ref.namespace) == ("InferenceService", SERVICE, "default")
-        return None if self.annotations is None else {"metadata": {"name": SERVICE, "annotations": self.annotations}}
+        return self.stable and inference_service(SERVICE, "v9", "file:///v9", runtime="r", stable=self.stable,
+                                                 canary_percent=20)
 
     def apply(self, manifest: Manifest) -> Manifest:
         raise AssertionError("the gate changes nothing")
@@ -45,7 +47,11 @@ class Plane(NamedTuple):
 
 
 def serving(model: Model) -> Plane:
-    return Plane({"penstock.dev/stable-version": model.version, "penstock.dev/stable-uri": model.folder.as_uri()})
+    return Plane(placed(model))
+
+
+def placed(model: Model) -> Placement:
+    return Placement(model.version, model.folder.as_uri(), "r")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,7 @@ def test_the_serving_model_against_itself_is_no_different(sides: Dataset, measur
     assert report.candidate == pytest.approx(report.serving, abs=1e-6)
 
 
-@pytest.mark.parametrize("plane", [Plane(), Plane({"penstock.dev/stable-version": "", "penstock.dev/stable-uri": ""})])
+@pytest.mark.parametrize("plane", [Plane(), Plane(NOTHING)])
 def test_where_nothing_serves_only_the_absolute_limits_count(sides: Dataset, measured: dict[str, Path], plane: Plane,
                                                              tmp_path: Path) -> None:
     passed = run(sides.folder, measured["poor"], tmp_path / "pass", SERVICE, GateConfig(min_accuracy=0.1), plane)
@@ -167,18 +173,18 @@ def test_an_evaluation_of_another_dataset_is_refused(sides: Dataset, measured: d
         run(other.folder, measured["good"], tmp_path / "gate", SERVICE, GateConfig(), Plane())
 
 
-@pytest.mark.parametrize(("annotations", "match"), [
-    ({"penstock.dev/stable-version": "0123456789ab"}, "version 0123456789ab is said to serve, .* holds"),
-    ({"penstock.dev/stable-uri": "s3://bucket/model"}, "reads file:// only"),
-    ({"penstock.dev/stable-uri": "file:///nowhere/model"}, "model.json is missing"),
+@pytest.mark.parametrize(("wrong", "match"), [
+    ({"version": "0123456789ab"}, "version 0123456789ab is said to serve, .* holds"),
+    ({"uri": "s3://bucket/model"}, "reads file:// only"),
+    ({"uri": "file:///nowhere/model"}, "model.json is missing"),
 ])
 def test_a_serving_version_that_is_not_where_it_is_said_to_be(
-        sides: Dataset, measured: dict[str, Path], models: dict[str, Model], annotations: dict[str, str], match: str,
+        sides: Dataset, measured: dict[str, Path], models: dict[str, Model], wrong: dict[str, str], match: str,
         tmp_path: Path) -> None:
-    said = serving(models["good"]).annotations or {}
+    said = Plane(placed(models["good"])._replace(**wrong))
 
     with pytest.raises(ContractError, match=match):
-        run(sides.folder, measured["good"], tmp_path / "gate", SERVICE, NO_SLICES, Plane(said | annotations))
+        run(sides.folder, measured["good"], tmp_path / "gate", SERVICE, NO_SLICES, said)
     assert not (tmp_path / "gate").exists()
 
 
