@@ -15,6 +15,8 @@ __all__ = ["main", "penstock"]
 
 OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
                    help="Folder of the run folders.")
+REGISTRY = click.option("--registry", type=click.Path(file_okay=False, path_type=Path), default=None,
+                        help="Folder of the model registry.  [default: the one that `penstock run` fills]")
 WRONG_USAGE = 2  # as click has it
 
 
@@ -87,21 +89,22 @@ def compile_(pipeline: str, out: Path) -> None:
     click.echo(compile_pipeline(pipeline, out))
 
 
-@penstock.command(epilog=_example("penstock predict fashion-mnist boot.png shirt.jpg"))
+@penstock.command(epilog=_example("penstock predict fashion-mnist boot.png shirt.jpg",
+                                  "penstock predict fashion-mnist --batch photos --out answers.csv"))
 @click.argument("name")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-def predict(name: str, images: tuple[Path, ...]) -> None:
-    """Ask service NAME what is in each IMAGE."""
-    from penstock.components.control.connect import connect
-    from penstock.components.control.inference_service import service_ref, url
-    from penstock.inference.client import ServiceUnknown, predict_files
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
+@click.option("--batch", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Ask about every picture below FOLDER and write a CSV file.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.csv"), show_default=True,
+              help="The CSV file of --batch.")
+def predict(name: str, images: tuple[Path, ...], batch: Path | None, out: Path) -> None:
+    """Ask service NAME what is in each IMAGE, or in every picture of a folder."""
+    from penstock.pipelines.predicting import predict_batch, predict_images
 
-    live = connect().get(service_ref(name))
-    if live is None:
-        raise ServiceUnknown(f"there is no service {name!r}; see `penstock laptop status`")
-    found = predict_files(url(live), name, images)
-    for path, label, row, version in zip(images, found.classes, found.probabilities, found.versions, strict=True):
-        click.echo(f"{path}: {label} ({row.max():.1%}, version {version})")
+    if bool(images) == bool(batch):
+        raise click.UsageError("give either IMAGE... or --batch FOLDER")
+    for line in predict_batch(name, batch, out, sys.stderr) if batch else predict_images(name, images):
+        click.echo(line)
 
 
 @penstock.command(epilog=_example("penstock datasets"))
@@ -141,6 +144,50 @@ def stop(names: tuple[str, ...], missing_ok: bool) -> None:
     if asked or not names:
         for ended in laptop_stop(asked):
             click.echo(f"ended {ended}")
+
+
+@penstock.group(epilog=_example("penstock models list", "penstock models rollback fashion-mnist fee3a5da4987"))
+def models() -> None:
+    """The versions of each service: what they are, which serves, and the way back."""
+
+
+@models.command("list", epilog=_example("penstock models list", "penstock models list fashion-mnist"))
+@click.argument("name", default="")
+@REGISTRY
+def list_models(name: str, registry: Path | None) -> None:
+    """List the versions of service NAME, or of all."""
+    from penstock.pipelines import models
+
+    for line in models.list_models(registry or models.default_registry(), name):
+        click.echo(line)
+
+
+@models.command(epilog=_example("penstock models show fashion-mnist",
+                                "penstock models show fashion-mnist fee3a5da4987"))
+@click.argument("name")
+@click.argument("version", default="")
+@REGISTRY
+def show(name: str, version: str, registry: Path | None) -> None:
+    """Show where VERSION of service NAME came from and when it served; without VERSION: the live one."""
+    from penstock.pipelines import models
+
+    for line in models.show_model(registry or models.default_registry(), name, version):
+        click.echo(line)
+
+
+@models.command(epilog=_example("penstock models rollback fashion-mnist fee3a5da4987"))
+@click.argument("name")
+@click.argument("version")
+@click.option("--canary-percent", type=click.IntRange(1, 99), default=20, show_default=True,
+              help="Share of the requests for VERSION until it has been seen to hold it.")
+@REGISTRY
+def rollback(name: str, version: str, canary_percent: int, registry: Path | None) -> None:
+    """Give the traffic of service NAME to the registered VERSION."""
+    from penstock.components.control.connect import connect
+    from penstock.pipelines import models
+
+    before = models.roll_back(registry or models.default_registry(), name, version, canary_percent, connect())
+    click.echo(f"{name}: version {version} has all traffic" + (f", {before} before" if before else ""))
 
 
 @penstock.group(epilog=_example("penstock runs list", "penstock runs gc --keep 5"))

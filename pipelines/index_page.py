@@ -70,7 +70,7 @@ def _verdicts(folder: RunFolder, outputs: StepOutputs) -> Section:
     from penstock.components.contracts.reports import load_verdict
 
     rows = []
-    for step in ("validate", "evaluate", "gate", "analyse_canary"):
+    for step in ("validate", "sweep", "evaluate", "gate", "verify_parity", "analyse_canary"):
         if report := outputs.artifact(step, "report"):
             verdict, reason = load_verdict(report)
             rows.append((_link(folder, report / "index.html", step), verdict, reason))

@@ -13,7 +13,7 @@ from penstock.components.contracts.model import GOLDEN
 from penstock.pipelines.progress import Progress
 from penstock.pipelines.run_folder import RunFolder
 from penstock.pipelines.step_outputs import StepOutputs
-from penstock.pipelines.summary import Summary, exported_model
+from penstock.pipelines.summary import Summary, shipped_model
 
 __all__ = ["outcome", "write_request"]
 
@@ -37,8 +37,8 @@ def outcome(folder: RunFolder, summary: Summary) -> str:
 
 
 def write_request(folder: RunFolder) -> Path | None:
-    """Write `request.json`, an inference request with one real picture; None where no model was exported."""
-    model = exported_model(StepOutputs(folder, Progress.read(folder.events)))
+    """Write `request.json`, an inference request with one real picture; None where no model ships."""
+    model = shipped_model(StepOutputs(folder, Progress.read(folder.events)))
     if model is None:
         return None
     with np.load(model.folder / GOLDEN) as golden:

@@ -44,11 +44,12 @@ def check_source(stages: Mapping[str, Options]) -> None:
     """Look whether the rows are where `ingest` will look for them, as far as that is quick to see.
 
     Raises:
-        ConfigError: the source is unknown, or its folder does not exist.
+        ConfigError: the source is unknown, its folder or file does not exist, or it has no such option.
     """
-    from penstock.components.data.ingest.sources import FOLDER, find_source
+    from penstock.components.data.ingest import sources
     from penstock.components.data.ingest.step import IngestConfig
 
-    source = IngestConfig.parse(stages.get("ingest", {})).source
-    if find_source(source) is FOLDER and not Path(source.removeprefix("file://")).is_dir():
-        raise ConfigError(f"ingest: source={source!r} is no folder here (looked from {Path.cwd()})")
+    try:
+        sources.check_source(IngestConfig.parse(stages.get("ingest", {})))
+    except ConfigError as error:
+        raise ConfigError(f"ingest: {error}") from error

@@ -22,10 +22,13 @@ def laptop() -> Stages:
         "ingest": {"source": "fashion-mnist"},
         "validate": {},
         "split": {},
+        "sweep": {},
         "train": {"network": "convnet", "workers": _workers()},
         "evaluate": {},
         "gate": {},
         "export": {},
+        "quantize": {},
+        "verify_parity": {},
         "roll_out": {"canary_percent": 20},
         # A laptop does other work beside this: its p95 wanders by tens of milliseconds, whatever the model.
         "analyse_canary": {"rate": 200, "latency_floor_ms": 100},
@@ -34,8 +37,8 @@ def laptop() -> Stages:
 
 
 def convnet() -> Stages:
-    """As `laptop`, with the accuracy that a convolutional network must reach on Fashion-MNIST."""
-    return laptop() | {"gate": {"min_accuracy": 0.9}}
+    """As `laptop`, swept: with the accuracy that a convolutional network must reach on Fashion-MNIST."""
+    return laptop() | {"sweep": _sweep(), "gate": {"min_accuracy": 0.9}}
 
 
 def photos() -> Stages:
@@ -60,10 +63,13 @@ def test() -> Stages:
         "ingest": {"source": "synthetic://shapes?rows=600&seed=0"},
         "validate": {},
         "split": {},
+        "sweep": {},
         "train": {"network": "linear", "epochs": 2, "batch_size": 32, "learning_rate": 0.05, "crop_padding": 0},
         "evaluate": {},
         "gate": {"min_accuracy": 0.2},
         "export": {},
+        "quantize": {},
+        "verify_parity": {},
         "roll_out": {"canary_percent": 50},
         "analyse_canary": {"requests": 300, "rate": 150, "min_requests_per_version": 50, "paired_rows": 60,
                            "max_error_rate_increase": 0.1, "max_latency_increase": 0.0, "max_accuracy_drop": 0.3},
@@ -90,8 +96,20 @@ def profile_arguments(name: str, folder: RunFolder) -> Arguments:
 
     stages = PROFILES[name]()
     stages["train"]["work"] = str(folder.train)
+    stages["sweep"]["work"] = str(folder.sweep)
     service = SERVICES.get(name, "fashion-mnist")
     return Arguments({"service": service, "registry": str(home() / "registry")}, stages)
+
+
+def _sweep() -> Options:
+    """Search what decides most, in trials of one epoch, one per core."""
+    space = {"learning_rate": {"type": "double", "min": 0.2, "max": 1.2, "distribution": "logUniform"},
+             "label_smoothing": {"type": "discrete", "list": [0, 0.1]}}
+    return {"parameters": space, "max_trials": 6, "parallel_trials": _cores(), "trial": {"epochs": 1}}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _workers() -> int:
@@ -99,5 +117,4 @@ def _workers() -> int:
 
     Two processes of one thread trained 8 % faster than one process of two threads (2 cores, 2026-11-20).
     """
-    cores = len(os.sched_getaffinity(0))
-    return min(8, 1 << (cores.bit_length() - 1))
+    return min(8, 1 << (_cores().bit_length() - 1))

@@ -101,6 +101,10 @@ class RunFolder:
         return self.path / "train"
 
     @property
+    def sweep(self) -> Path:
+        return self.path / "sweep"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

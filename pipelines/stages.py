@@ -42,6 +42,8 @@ def pipeline_name(name: str) -> str:
 def stage_configs() -> dict[str, type[Config]]:
     """Return the configuration model of every stage of `train_and_deploy`, in the order of the steps."""
     from penstock.components.conversion.export.step import ExportConfig
+    from penstock.components.conversion.quantize.step import QuantizeConfig
+    from penstock.components.conversion.verify_parity.step import VerifyParityConfig
     from penstock.components.data.ingest.step import IngestConfig
     from penstock.components.data.split.step import SplitConfig
     from penstock.components.data.validate.step import ValidateConfig
@@ -51,9 +53,11 @@ def stage_configs() -> dict[str, type[Config]]:
     from penstock.components.evaluation.evaluate.step import EvaluateConfig
     from penstock.components.evaluation.gate.step import GateConfig
     from penstock.components.training.train.step import TrainConfig
+    from penstock.components.tuning.sweep.step import SweepConfig
 
-    return {"ingest": IngestConfig, "validate": ValidateConfig, "split": SplitConfig, "train": TrainConfig,
-            "evaluate": EvaluateConfig, "gate": GateConfig, "export": ExportConfig, "roll_out": RollOutConfig,
+    return {"ingest": IngestConfig, "validate": ValidateConfig, "split": SplitConfig, "sweep": SweepConfig,
+            "train": TrainConfig, "evaluate": EvaluateConfig, "gate": GateConfig, "export": ExportConfig,
+            "quantize": QuantizeConfig, "verify_parity": VerifyParityConfig, "roll_out": RollOutConfig,
             "analyse_canary": AnalyseCanaryConfig, "promote": PromoteConfig}
 
 
@@ -89,11 +93,12 @@ def override(arguments: Arguments, settings: Iterable[str]) -> Arguments:
 
 def anchored(arguments: Arguments) -> Arguments:
     """Make paths absolute, because a run may be taken up again from another folder."""
+    from penstock.components.data.ingest.sources import anchored_source
+
     scalars, stages = dict(arguments.scalars), dict(arguments.stages)
     scalars["registry"] = str(Path(scalars["registry"]).expanduser().absolute())
-    source = str(stages["ingest"].get("source", ""))
-    if source and "://" not in source and Path(source).expanduser().is_dir():
-        stages["ingest"] = stages["ingest"] | {"source": str(Path(source).expanduser().absolute())}
+    if source := str(stages["ingest"].get("source", "")):
+        stages["ingest"] = stages["ingest"] | {"source": anchored_source(source)}
     return Arguments(scalars, stages)
 
 
@@ -114,7 +119,18 @@ def check(arguments: Arguments) -> None:
             mistakes.append(f"{name}: {error}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    _check_sweep(arguments.stages)
     _check_canary(arguments.stages)
+
+
+def _check_sweep(stages: Mapping[str, Options]) -> None:
+    """Refuse a search space that training, or Katib, would refuse trial by trial."""
+    from penstock.components.tuning.sweep.step import SweepConfig, check_sweep
+
+    try:
+        check_sweep(SweepConfig.parse(stages.get("sweep", {})), stages.get("train", {}))
+    except ConfigError as error:
+        raise ConfigError(f"sweep: {error}") from error
 
 
 def _check_canary(stages: Mapping[str, Options]) -> None:

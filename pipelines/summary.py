@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CanaryPart",
+    "ConversionPart",
     "DatasetPart",
     "EndpointPart",
     "ModelPart",
     "StepPart",
     "Summary",
+    "SweepPart",
     "TrafficPart",
-    "exported_model",
+    "shipped_model",
     "summarise",
     "traffic_by_version",
 ]
@@ -40,12 +42,28 @@ class DatasetPart(_Frozen):
     content_hash: str
 
 
+class SweepPart(_Frozen):
+    """`best`: the parameters of the best trial, as the sweep wrote them; {} where none was searched."""
+
+    trials: int
+    best: dict[str, str]
+
+
 class ModelPart(_Frozen):
     """`test_accuracy` is the share of right answers on the split that `evaluate` measured."""
 
     name: str
     version: str
     test_accuracy: float
+
+
+class ConversionPart(_Frozen):
+    """What ships ("fp32" or "int8"), compared with the trained network; shares, and times as fast as fp32."""
+
+    shipped: str
+    accuracy_change: float
+    changed_predictions: float
+    speedup: float
 
 
 class CanaryPart(_Frozen):
@@ -75,7 +93,9 @@ class Summary(_Frozen):
     pipeline: str
     status: RunStatus
     dataset: DatasetPart | None
+    sweep: SweepPart | None
     model: ModelPart | None
+    conversion: ConversionPart | None
     canary: CanaryPart | None
     endpoint: EndpointPart | None
     steps: tuple[StepPart, ...]
@@ -88,7 +108,9 @@ def summarise(folder: RunFolder, status: RunStatus, progress: Progress) -> Summa
         pipeline=record.pipeline,
         status=status,
         dataset=_dataset(outputs),
+        sweep=_sweep(outputs),
         model=_model(outputs),
+        conversion=_conversion(outputs),
         canary=_canary(outputs),
         endpoint=_endpoint(record.scalars["service"]),
         steps=tuple(StepPart(name=step.name, status=step.status, seconds=step.seconds) for step in progress),
@@ -97,12 +119,12 @@ def summarise(folder: RunFolder, status: RunStatus, progress: Progress) -> Summa
     return summary
 
 
-def exported_model(outputs: StepOutputs) -> "Model | None":
-    """Open the model that the run exported, if it came so far."""
+def shipped_model(outputs: StepOutputs) -> "Model | None":
+    """Open the model that the run would serve, if it came so far."""
     from penstock.components.contracts.model import Model
 
-    path = outputs.artifact("export", "exported")
-    return Model(path) if path else None
+    path = outputs.artifact("verify_parity", "shipped")
+    return Model(path) if path and path.is_dir() else None
 
 
 def _dataset(outputs: StepOutputs) -> DatasetPart | None:
@@ -115,14 +137,38 @@ def _dataset(outputs: StepOutputs) -> DatasetPart | None:
     return DatasetPart(name=dataset.description.name, rows=dataset.rows, content_hash=dataset.manifest.content_hash)
 
 
+def _sweep(outputs: StepOutputs) -> SweepPart | None:
+    from penstock.components.contracts.reports import SweepReport
+
+    path = outputs.artifact("sweep", "report")
+    if path is None:
+        return None
+    report = SweepReport.load(path)
+    return SweepPart(trials=len(report.trials), best=report.changed)
+
+
 def _model(outputs: StepOutputs) -> ModelPart | None:
     from penstock.components.contracts.reports import EvaluationReport
 
-    model, report = exported_model(outputs), outputs.artifact("evaluate", "report")
+    model, report = shipped_model(outputs), outputs.artifact("evaluate", "report")
     if model is None or report is None:
         return None
     accuracy = EvaluationReport.load(report).accuracy.estimate
     return ModelPart(name=model.manifest.name, version=model.version, test_accuracy=accuracy)
+
+
+def _conversion(outputs: StepOutputs) -> ConversionPart | None:
+    from penstock.components.contracts.reports import ParityReport
+
+    path = outputs.artifact("verify_parity", "report")
+    if path is None:
+        return None
+    report = ParityReport.load(path)
+    found = next((entry for entry in report.candidates if entry.name == report.shipped), None)
+    if found is None:
+        return None
+    return ConversionPart(shipped=found.name, accuracy_change=found.accuracy_change,
+                          changed_predictions=found.changed_predictions, speedup=found.speedup)
 
 
 def _canary(outputs: StepOutputs) -> CanaryPart | None:

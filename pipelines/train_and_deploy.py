@@ -8,6 +8,8 @@ from typing import Any
 from kfp import dsl
 
 from penstock.components.conversion.export.component import export as export_step
+from penstock.components.conversion.quantize.component import quantize as quantize_step
+from penstock.components.conversion.verify_parity.component import verify_parity as verify_parity_step
 from penstock.components.data.ingest.component import ingest as ingest_step
 from penstock.components.data.split.component import split as split_step
 from penstock.components.data.validate.component import validate as validate_step
@@ -20,6 +22,7 @@ from penstock.components.deployment.roll_out.component import roll_out as roll_o
 from penstock.components.evaluation.evaluate.component import evaluate as evaluate_step
 from penstock.components.evaluation.gate.component import gate as gate_step
 from penstock.components.training.train.component import train as train_step
+from penstock.components.tuning.sweep.component import sweep as sweep_step
 
 __all__ = ["train_and_deploy"]
 
@@ -44,10 +47,13 @@ def train_and_deploy(
     ingest: dict = OWN_DEFAULTS,
     validate: dict = OWN_DEFAULTS,
     split: dict = OWN_DEFAULTS,
+    sweep: dict = OWN_DEFAULTS,
     train: dict = OWN_DEFAULTS,
     evaluate: dict = OWN_DEFAULTS,
     gate: dict = OWN_DEFAULTS,
     export: dict = OWN_DEFAULTS,
+    quantize: dict = OWN_DEFAULTS,
+    verify_parity: dict = OWN_DEFAULTS,
     roll_out: dict = OWN_DEFAULTS,
     analyse_canary: dict = OWN_DEFAULTS,
     promote: dict = OWN_DEFAULTS,
@@ -61,10 +67,13 @@ def train_and_deploy(
         ingest: Where the rows come from, for example {"source": "fashion-mnist"}; {} takes the step's own defaults.
         validate: Thresholds of data quality; {} takes the step's own defaults.
         split: Shares held out for validation and test; {} takes the step's own defaults.
+        sweep: Options to search before training, and how; {} takes the step's own defaults, which search none.
         train: Network and training, for example {"network": "convnet", "epochs": 3}; {} takes the step's own defaults.
         evaluate: Which split is measured, and in which slices; {} takes the step's own defaults.
         gate: What a candidate must reach before it may be deployed; {} takes the step's own defaults.
         export: ONNX conversion; {} takes the step's own defaults.
+        quantize: int8 conversion, for example {"method": "none"}; {} takes the step's own defaults.
+        verify_parity: What a converted model may lose, and what ships; {} takes the step's own defaults.
         roll_out: Share of the traffic for the canary; {} takes the step's own defaults.
         analyse_canary: Requests sampled and limits applied; {} takes the step's own defaults.
         promote: How long promotion may take; {} takes the step's own defaults.
@@ -76,7 +85,8 @@ def train_and_deploy(
         valid = _live(require_step(report=validation.outputs["report"]))
         data = _named(split_step(rows=rows.outputs["dataset"], config=split)).after(valid)
         dataset = data.outputs["dataset"]
-        trained = _named(train_step(dataset=dataset, run_id=run_id, config=train))
+        swept = _named(sweep_step(dataset=dataset, run_id=run_id, train=train, config=sweep))
+        trained = _named(train_step(dataset=dataset, run_id=run_id, config=swept.outputs["Output"]))
         model = trained.outputs["model"]
         evaluation = _named(evaluate_step(dataset=dataset, model=model, config=evaluate))
         measured = evaluation.outputs["report"]
@@ -84,8 +94,13 @@ def train_and_deploy(
         good = _live(require_step(report=judged.outputs["report"]))
         exported = _named(
             export_step(dataset=dataset, model=model, service=service, run_id=run_id, config=export)).after(good)
-        registered = _live(register_step(exported=exported.outputs["exported"], evaluation=measured, service=service,
-                                         run_id=run_id, registry=registry))
+        raw = exported.outputs["exported"]
+        quantized = _named(quantize_step(dataset=dataset, exported=raw, config=quantize))
+        parity = _named(verify_parity_step(dataset=dataset, exported=raw, quantized=quantized.outputs["quantized"],
+                                           config=verify_parity))
+        equal = _live(require_step(report=parity.outputs["report"]))
+        registered = _live(register_step(exported=parity.outputs["shipped"], evaluation=measured, service=service,
+                                         run_id=run_id, registry=registry)).after(equal)
         version = registered.outputs["Output"]
         rolled_out = _live(
             roll_out_step(service=service, version=version, registry=registry, run_id=run_id, config=roll_out))

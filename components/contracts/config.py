@@ -5,7 +5,7 @@ Holds no field of its own; each step keeps its configuration beside its code.
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,10 +19,11 @@ class Config(BaseModel):
     """A set of options.
 
     Numbers change type on their way through KFP (1.0 arrives as 1 on a cluster, 1 as 1.0 on a laptop), so both are
-    taken for either. No field is Optional, because KFP refuses None inside a dict: "off" is a value.
+    taken for either; NaN and infinity for none. No field is Optional, because KFP refuses None inside a dict: "off" is
+    a value.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> Self:
@@ -48,15 +49,15 @@ class Config(BaseModel):
 
     @classmethod
     def _names_at(cls, path: tuple[int | str, ...]) -> list[str]:
-        """Return the field names of the model nested at `path`."""
-        model: Any = cls
+        """Return the field names of the model nested at `path`; a dict or tuple of models has any key."""
+        found: Any = cls
         for part in path:
-            field = model.model_fields.get(part) if isinstance(part, str) else None
-            annotation = field.annotation if field else None
-            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-                return []
-            model = annotation
-        return list(model.model_fields)
+            if isinstance(found, type) and issubclass(found, BaseModel):
+                field = found.model_fields.get(str(part))
+                found = field.annotation if field else None
+            else:
+                found = next((kind for kind in get_args(found) if isinstance(kind, type) and kind is not str), None)
+        return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -71,9 +71,9 @@ def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_datasets_lists_every_source_with_an_example() -> None:
     answer = CliRunner().invoke(penstock, ["datasets"])
     assert answer.exit_code == 0
-    for name in ("fashion-mnist", "synthetic://shapes", "FOLDER"):
+    for name in ("fashion-mnist", "synthetic://shapes", "FOLDER", "CSV", "PARQUET", "IDX"):
         assert f"{name}\n" in answer.output
-    assert answer.output.count("--set ingest.source=") == 3
+    assert answer.output.count("--set ingest.source=") == 6
 
 
 def test_runs_list_without_runs_is_empty(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_images_are_ours_and_steps_carry_their_functions_names(specification: di
 def test_what_looks_at_live_things_is_never_cached(specification: dict[str, Any]) -> None:
     tasks = specification["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
-    assert cached == {"ingest", "validate", "split", "train", "evaluate", "export"}
+    assert cached == {"ingest", "validate", "split", "sweep", "train", "evaluate", "export", "quantize",
+                      "verify-parity"}
     assert "enableCache" not in specification["root"]["dag"]["tasks"]["restore"]["cachingOptions"]
 
 

@@ -19,9 +19,10 @@ from penstock.pipelines.summary import Summary
 pytestmark = pytest.mark.slow
 
 START_SECONDS = 120.0  # for a stage to begin, on a busy machine
-CACHED = ("ingest", "validate", "split", "train", "evaluate", "export")
-STAGES = ("ingest", "validate", "require", "split", "train", "evaluate", "gate", "require_2", "export", "register",
-          "roll_out", "analyse_canary", "promote", "require_3", "restore")
+CACHED = ("ingest", "validate", "split", "sweep", "train", "evaluate", "export", "quantize", "verify_parity")
+STAGES = ("ingest", "validate", "require", "split", "sweep", "train", "evaluate", "gate", "require_2", "export",
+          "quantize", "verify_parity", "require_3", "register", "roll_out", "analyse_canary", "promote", "require_4",
+          "restore")
 ALSO = {"ingest": (signal.SIGINT,), "validate": (signal.SIGTERM,), "train": (signal.SIGINT, signal.SIGTERM),
         "analyse_canary": (signal.SIGINT,), "promote": (signal.SIGTERM,)}
 CUTS = [(stage, number) for stage in STAGES for number in (signal.SIGKILL, *ALSO.get(stage, ()))]

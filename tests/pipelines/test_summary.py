@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.components.control.inference_service import SETTLED, Placement, inference_service
 from penstock.pipelines.progress import Event, Progress
 from penstock.pipelines.run_folder import RunFolder
 from penstock.pipelines.step_outputs import StepOutputs
@@ -46,8 +47,9 @@ def test_the_newest_whole_output_of_a_step_that_is_done_counts(tmp_path: Path) -
 
 def service(stable: str, canary: str, *traffic: tuple[str, int], newest: str = "s-00002") -> dict[str, Any]:
     entries = [{"revisionName": revision, "percent": percent} for revision, percent in traffic]
-    return {"metadata": {"annotations": {"penstock.dev/stable-version": stable, "penstock.dev/canary-version": canary}},
-            "status": {"components": {"predictor": {"latestCreatedRevision": newest, "traffic": entries}}}}
+    isvc = inference_service("s", canary or stable, "file:///m", runtime="r", stable=Placement(stable, "", ""),
+                             canary_percent=20 if canary else SETTLED)
+    return isvc | {"status": {"components": {"predictor": {"latestCreatedRevision": newest, "traffic": entries}}}}
 
 
 def test_traffic_is_told_by_version() -> None:

@@ -16,8 +16,9 @@ from penstock.pipelines.summary import Summary
 
 pytestmark = pytest.mark.slow
 
-STEPS = ("ingest", "validate", "require", "split", "train", "evaluate", "gate", "require_2", "export", "register",
-         "roll_out", "analyse_canary", "promote", "require_3", "restore")
+STEPS = ("ingest", "validate", "require", "split", "sweep", "train", "evaluate", "gate", "require_2", "export",
+         "quantize", "verify_parity", "require_3", "register", "roll_out", "analyse_canary", "promote", "require_4",
+         "restore")
 
 
 class Run(NamedTuple):
@@ -88,6 +89,7 @@ def test_the_summary_has_the_agreed_keys(first: Run) -> None:
     summary = json.loads(first.folder.summary.read_text(encoding="utf-8"))
     assert {name: sorted(part) for name, part in summary.items() if isinstance(part, dict)} == {
         "dataset": ["content_hash", "name", "rows"], "model": ["name", "test_accuracy", "version"],
+        "sweep": ["best", "trials"], "conversion": ["accuracy_change", "changed_predictions", "shipped", "speedup"],
         "canary": ["reason", "verdict"], "endpoint": ["traffic", "url"]}
     assert sorted(summary["steps"][0]) == ["name", "seconds", "status"]
     assert sorted(summary["endpoint"]["traffic"][0]) == ["percent", "version"]
@@ -157,11 +159,47 @@ def test_a_worse_version_that_passed_no_gate_is_rolled_back_by_its_canary(laptop
     summary = Run(newest(laptop.folder), done.stdout).summary
 
     assert done.returncode == 1
-    assert "require_3: verdict roll_back: " in done.stderr
+    assert "require_4: verdict roll_back: " in done.stderr
     assert "accuracy" in done.stderr
     assert summary.canary is not None
     assert summary.canary.verdict == "roll_back"
     assert summary.endpoint == second.summary.endpoint
+
+
+def test_the_registry_is_listed_and_a_version_shown(laptop: Any, first: Run, second: Run) -> None:
+    assert first.summary.model is not None
+    assert second.summary.model is not None
+    old, new = first.summary.model.version, second.summary.model.version
+
+    listed = {line.split()[1]: line for line in laptop("models", "list", "shapes").stdout.splitlines()}
+    shown = laptop("models", "show", "shapes").stdout
+    unknown = laptop("models", "show", "shapes", "nothing")
+
+    assert " previous " in listed[old]
+    assert " serving " in listed[new]
+    assert shown.startswith(f"shapes {new}, serving\n")
+    assert f"run {second.folder.run_id}: version {new} keeps every limit" in shown
+    assert unknown.returncode == 1
+    assert f"has no version 'nothing' of shapes; it has {old}, {new}" in unknown.stderr
+
+
+def test_a_rollback_is_a_roll_out_of_an_older_version(laptop: Any, first: Run, second: Run) -> None:
+    assert first.summary.model is not None
+    assert second.summary.model is not None
+    old, new = first.summary.model.version, second.summary.model.version
+
+    back = laptop("models", "rollback", "shapes", old)
+    again = laptop("models", "rollback", "shapes", old)
+    status = laptop("laptop", "status").stdout
+    history = laptop("models", "show", "shapes", old).stdout
+    forth = laptop("models", "rollback", "shapes", new)
+
+    assert (back.returncode, back.stdout) == (0, f"shapes: version {old} has all traffic, {new} before\n"), back.stderr
+    assert again.returncode == 2
+    assert f"shapes is served by version {old} already" in again.stderr
+    assert f"version {old}  100 %" in status
+    assert f"rolled back from {new} by hand" in history
+    assert (forth.returncode, forth.stdout) == (0, f"shapes: version {new} has all traffic, {old} before\n")
 
 
 def test_runs_are_listed_and_one_whose_model_serves_is_kept(laptop: Any, first: Run, second: Run) -> None:
