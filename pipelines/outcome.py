@@ -21,9 +21,17 @@ __all__ = ["outcome", "write_request"]
 def outcome(folder: RunFolder, summary: Summary) -> str:
     """Return the closing lines of a run that succeeded."""
     lines = []
+    if summary.sweep and summary.sweep.trials:
+        best = ", ".join(f"{name} {_number(value)}" for name, value in summary.sweep.best.items())
+        lines.append(f"sweep     {summary.sweep.trials} trials, best with {best}")
     if summary.model:
         lines.append(f"model     {summary.model.name} {summary.model.version}, "
                      f"{summary.model.test_accuracy:.2%} right on the test split")
+    if found := summary.conversion:
+        faster = f", {found.speedup:.2f} times as fast as fp32" if found.shipped != "fp32" else ""
+        lines.append(f"ships     {found.shipped}{faster}; against the trained network "
+                     f"{found.changed_predictions:.2%} other predictions, accuracy {found.accuracy_change * 100:+.2f} "
+                     "points")
     if summary.canary:
         lines.append(f"canary    {summary.canary.verdict}: {summary.canary.reason}")
     if summary.endpoint:
@@ -47,6 +55,14 @@ def write_request(folder: RunFolder) -> Path | None:
                         "data": image.ravel().tolist()}]}
     folder.request.write_text(json.dumps(body) + "\n", encoding="utf-8")
     return folder.request
+
+
+def _number(text: str) -> str:
+    """Shorten a number as a sweep writes it; any other value stays."""
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
 
 
 def _short(path: Path) -> str:

@@ -55,9 +55,10 @@ def predict_batch(name: str, folder: Path, out: Path, stream: TextIO) -> Iterato
                               lambda at, total: shown.update(task, completed=at, total=total))
     yield from _summary(done)
     if done.unreadable:
-        more = f" and {len(done.unreadable) - SHOWN:,} more" if len(done.unreadable) > SHOWN else ""
-        raise ContractError(f"{len(done.unreadable):,} files were left out{more}:\n  "
-                            + "\n  ".join(done.unreadable[:SHOWN]))
+        lost = len(done.unreadable)
+        more = [f"and {lost - SHOWN:,} more"] if lost > SHOWN else []
+        raise ContractError("\n  ".join([f"{lost:,} of {lost + done.pictures:,} files were left out:",
+                                         *done.unreadable[:SHOWN], *more]))
 
 
 def _summary(done: BatchSummary) -> Iterator[str]:

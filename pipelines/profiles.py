@@ -104,8 +104,8 @@ def profile_arguments(name: str, folder: RunFolder) -> Arguments:
 def _sweep() -> Options:
     """Search what decides most, in trials of one epoch, one per core."""
     space = {"learning_rate": {"type": "double", "min": 0.2, "max": 1.2, "distribution": "logUniform"},
-             "label_smoothing": {"type": "discrete", "list": [0, 0.1]}}
-    return {"parameters": space, "max_trials": 6, "parallel_trials": _cores(), "trial": {"epochs": 1}}
+             "weight_decay": {"type": "double", "min": 1e-4, "max": 2e-3, "distribution": "logUniform"}}
+    return {"parameters": space, "max_trials": 4, "parallel_trials": _cores(), "trial": {"epochs": 1}}
 
 
 def _cores() -> int:

@@ -48,6 +48,12 @@ def test_every_wrong_stage_is_named_with_the_nearest_field() -> None:
     assert lines[1] == "train: TrainConfig: unknown field 'epoch', did you mean 'epochs'?"
 
 
+def test_a_sweep_that_no_trial_could_start_is_refused_before_anything_starts() -> None:
+    space = {"batch_size": {"type": "int", "min": 1, "max": 8}}
+    with pytest.raises(ConfigError, match=r"^sweep: .*impossible search space.*batch_size"):
+        check(Arguments({"service": "shapes"}, {"sweep": {"max_trials": 2, "parameters": space}}))
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_are_valid_and_say_where_training_works(name: str, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +63,7 @@ def test_profiles_are_valid_and_say_where_training_works(name: str, tmp_path: Pa
     check(arguments)
     assert list(arguments.stages) == list(stage_configs())
     assert arguments.stages["train"]["work"] == str(tmp_path / "run" / "train")
+    assert arguments.stages["sweep"]["work"] == str(tmp_path / "run" / "sweep")
     assert arguments.scalars["registry"] == str(tmp_path / "home" / "registry")
 
 

@@ -21,6 +21,10 @@ STEPS = ("ingest", "validate", "require", "split", "sweep", "train", "evaluate",
          "restore")
 
 
+SWEEP = {"max_trials": 2, "parallel_trials": 2, "trial": {"epochs": 1},
+         "parameters": {"learning_rate": {"type": "double", "min": 0.02, "max": 0.1, "distribution": "logUniform"}}}
+
+
 class Run(NamedTuple):
     folder: RunFolder
     output: str
@@ -54,7 +58,8 @@ def first(laptop: Any) -> Run:
 @pytest.fixture(scope="module")
 def second(laptop: Any, first: Run) -> Run:
     done = laptop("run", "train_and_deploy", "--profile", "test", "--set", "train.network=mlp",
-                  "--set", "train.epochs=4", "--set", "gate.max_accuracy_drop=1", "--set", "gate.max_slice_drop=1")
+                  "--set", "train.epochs=4", "--set", f"sweep={json.dumps(SWEEP)}",
+                  "--set", "gate.max_accuracy_drop=1", "--set", "gate.max_slice_drop=1")
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(newest(laptop.folder), done.stdout)
 
@@ -85,6 +90,28 @@ def test_a_second_version_is_a_canary_before_it_is_promoted(first: Run, second: 
     assert [(part.version, part.percent) for part in after.endpoint.traffic] == [(after.model.version, 100)]
 
 
+def test_what_the_sweep_found_is_what_was_trained(first: Run, second: Run) -> None:
+    assert first.summary.sweep is not None
+    assert second.summary.sweep is not None
+    assert (first.summary.sweep.trials, first.summary.sweep.best) == (0, {})
+    assert (second.summary.sweep.trials, [*second.summary.sweep.best]) == (2, ["learning_rate"])
+    found = float(second.summary.sweep.best["learning_rate"])
+    assert 0.02 <= found <= 0.1
+
+    [manifest] = second.folder.steps.glob("*/train/model/trained_model.json")
+    config = json.loads(manifest.read_text(encoding="utf-8"))["origin"]["config"]
+    assert (config["learning_rate"], config["epochs"]) == (pytest.approx(found), 4)
+
+
+def test_what_ships_was_compared_with_what_was_trained(first: Run, second: Run) -> None:
+    for run in (first, second):
+        assert run.summary.conversion is not None
+        assert run.summary.conversion.shipped in ("fp32", "int8")
+        assert abs(run.summary.conversion.accuracy_change) <= 0.05
+        assert 0 <= run.summary.conversion.changed_predictions <= 0.05
+        assert run.summary.conversion.speedup > 0
+
+
 def test_the_summary_has_the_agreed_keys(first: Run) -> None:
     summary = json.loads(first.folder.summary.read_text(encoding="utf-8"))
     assert {name: sorted(part) for name, part in summary.items() if isinstance(part, dict)} == {
@@ -99,7 +126,7 @@ def test_every_step_is_one_line_and_the_end_says_where_to_go(second: Run) -> Non
     lines = second.output.splitlines()
     assert [line.split()[1] for line in lines[1 : 1 + len(STEPS)]] == list(STEPS)
     assert [line.split()[0] for line in lines[1 + len(STEPS) :]] == [
-        "model", "canary", "endpoint", "traffic", "try", "page"]
+        "sweep", "model", "ships", "canary", "endpoint", "traffic", "try", "page"]
 
 
 def test_the_printed_curl_line_answers(laptop: Any, second: Run) -> None:
@@ -129,6 +156,31 @@ def test_predict_names_the_class_of_a_picture_of_any_size(laptop: Any, second: R
     assert f"version {second.summary.model.version}" in done.stdout
     assert unknown.returncode == 1
     assert "there is no service 'nothing'" in unknown.stderr
+
+
+def test_a_folder_of_pictures_becomes_a_csv_file(laptop: Any, second: Run) -> None:
+    pictures = laptop.folder / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "more/b.png")):
+        Image.fromarray(np.full((20, 20), 40 * index, np.uint8)).save(pictures / name)
+
+    good = laptop("predict", "shapes", "--batch", "pictures", "--out", "answers.csv")
+    (pictures / "c.png").write_bytes(b"no picture")
+    partly = laptop("predict", "shapes", "--batch", "pictures")
+    neither = laptop("predict", "shapes")
+
+    assert second.summary.model is not None
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.startswith("answers.csv: 2 pictures in ")
+    assert f"versions  {second.summary.model.version} 2" in good.stdout
+    lines = (laptop.folder / "answers.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["path", "a.png", "more/b.png"]
+    assert partly.returncode == 1
+    assert partly.stdout.startswith("predictions.csv: 2 pictures in ")
+    assert "1 of 3 files were left out" in partly.stderr
+    assert "c.png" in partly.stderr
+    assert neither.returncode == 2
+    assert "give either IMAGE... or --batch FOLDER" in neither.stderr
 
 
 def test_laptop_status_names_service_version_and_share(laptop: Any, second: Run) -> None:

@@ -8,15 +8,12 @@ says.
 
 import copy
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-
-import psutil
 
 from penstock.components.control.base import (
     HASH_ANNOTATION,
@@ -38,13 +35,12 @@ from penstock.components.control.laptop.experiment_status import is_over, mark
 from penstock.components.control.laptop.fields import refuse_unknown
 from penstock.components.control.laptop.job_status import now
 from penstock.components.control.laptop.jobs import OWNER_ANNOTATION
-from penstock.components.control.laptop.store import ABSENT, Store
+from penstock.components.control.laptop.store import ABSENT, POLL_SECONDS, Store
 from penstock.components.control.laptop.suggestions import Suggestions
 from penstock.components.control.laptop.trials import EXPERIMENT_LABEL, NUMBER_ANNOTATION, job_ref, objective_of
 
 __all__ = ["ExperimentController"]
 
-POLL_SECONDS = 0.1
 SEED_ANNOTATION = "penstock.dev/seed"  # of the algorithm, made up where its settings name none; a restart keeps it
 log = logging.getLogger(__name__)
 _keepers: dict[str, ExperimentKeeper] = {}  # by uid; of this process, whichever controller started them
@@ -98,15 +94,7 @@ class ExperimentController:
 
     def watch(self, ref: ObjectRef, timeout: timedelta) -> Iterator[Manifest]:
         """Yield the object now and at each change, until it is over or gone, or the time is."""
-        deadline = time.monotonic() + timeout.total_seconds()
-        seen: Manifest | None = None
-        while (found := self._store.load(ref)) is not None:
-            if found != seen:
-                yield found
-                seen = found
-            if is_over(found) or time.monotonic() > deadline:
-                return
-            time.sleep(POLL_SECONDS)
+        yield from self._store.follow(ref, timeout, is_over)
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
         """Yield the lines of all trials of an Experiment, or of one Trial, as they come, until it is over or gone.
@@ -171,7 +159,7 @@ class ExperimentController:
 
     def _create(self, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
-        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: _owner(),
+        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: processes.this_process().model_dump_json(),
                SEED_ANNOTATION: _seed(manifest)}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
         experiment = self._store.put(manifest | {"metadata": annotated})
@@ -195,7 +183,7 @@ class ExperimentController:
                 log.warning("experiment=%s trial=%d drawn=%s found=%s action=start-anew", present["metadata"]["name"],
                             number, drawn, asked)
                 return None
-        present["metadata"]["annotations"][OWNER_ANNOTATION] = _owner()
+        present["metadata"]["annotations"][OWNER_ANNOTATION] = processes.this_process().model_dump_json()
         experiment = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
         over = tuple(f"{trial['metadata']['name']}-".encode() for trial in trials if is_over(trial))
         lines = self._lines(present["metadata"]["name"])  # the others' jobs will say again what they have said
@@ -223,9 +211,6 @@ class ExperimentController:
     def _lines(self, name: str) -> Path:
         return self._logs / f"{name}.trials.log"
 
-
-def _owner() -> str:
-    return processes.Process(pid=os.getpid(), created=psutil.Process().create_time()).model_dump_json()
 
 
 def _seed(manifest: Manifest) -> str:

@@ -6,14 +6,11 @@ processes read too, holds each object with its status. Which fields are honoured
 
 import copy
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-
-import psutil
 
 from penstock.components.control.base import (
     HASH_ANNOTATION,
@@ -29,11 +26,10 @@ from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.job_keeper import JobKeeper
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import is_finished
-from penstock.components.control.laptop.store import ABSENT, Store
+from penstock.components.control.laptop.store import ABSENT, POLL_SECONDS, Store
 
 __all__ = ["JobController"]
 
-POLL_SECONDS = 0.1
 OWNER_ANNOTATION = "penstock.dev/owner"  # pid and start time of the process that keeps the job
 log = logging.getLogger(__name__)
 _keepers: dict[str, JobKeeper] = {}  # by uid; of this process, whichever controller started them
@@ -90,15 +86,7 @@ class JobController:
 
     def watch(self, ref: ObjectRef, timeout: timedelta) -> Iterator[Manifest]:
         """Yield the job now and at each change, until it is finished or gone, or the time is over."""
-        deadline = time.monotonic() + timeout.total_seconds()
-        seen: Manifest | None = None
-        while (job := self._store.load(ref)) is not None:
-            if job != seen:
-                yield job
-                seen = job
-            if is_finished(job) or time.monotonic() > deadline:
-                return
-            time.sleep(POLL_SECONDS)
+        yield from self._store.follow(ref, timeout, is_finished)
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
         """Yield the lines of all agents as they come, until the job is finished or gone.
@@ -143,7 +131,7 @@ class JobController:
 
     def _create(self, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
-        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: _owner()}
+        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: processes.this_process().model_dump_json()}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
         job = self._store.put(manifest | {"metadata": annotated})
         kind_of(job).begin(job)
@@ -155,7 +143,7 @@ class JobController:
 
     def _take_over(self, present: Manifest) -> Manifest:
         """Go on with a job whose owner died: it stays the same object, its pods are new."""
-        present["metadata"]["annotations"][OWNER_ANNOTATION] = _owner()
+        present["metadata"]["annotations"][OWNER_ANNOTATION] = processes.this_process().model_dump_json()
         job = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
         agents.end_agents(job)
         self._keep(job)
@@ -190,7 +178,3 @@ class _Tail:
         self._offset += len(whole)
         for line in whole.decode(errors="replace").splitlines():
             yield LogLine(self._pod, line)
-
-
-def _owner() -> str:
-    return processes.Process(pid=os.getpid(), created=psutil.Process().create_time()).model_dump_json()

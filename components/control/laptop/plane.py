@@ -4,7 +4,6 @@ Checks an object, keeps it, and hands it to who runs it: jobs and Experiments li
 `experiments`), services in that of the supervisor. Any thread may call any method.
 """
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LaptopPlane"]
 
-POLL_SECONDS = 0.1
 EXPERIMENTS = ("Experiment", "Trial")
 
 
@@ -67,15 +65,7 @@ class LaptopPlane:
         if (controller := self._controller(ref.kind)) is not None:
             yield from controller.watch(ref, timeout)
             return
-        deadline = time.monotonic() + timeout.total_seconds()
-        seen: Manifest | None = None
-        while (found := self._store.load(ref)) is not None:
-            if found != seen:
-                yield found
-                seen = found
-            if _is_settled(found) or time.monotonic() > deadline:
-                return
-            time.sleep(POLL_SECONDS)
+        yield from self._store.follow(ref, timeout, _is_settled)
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
         """Yield the lines of a job or an Experiment until it ends; of a service those printed so far.

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from penstock.components.control.base import ControlError
 
-__all__ = ["MARK", "Process", "end_all", "exit_code", "free_port", "is_alive", "marked", "send", "start"]
+__all__ = ["MARK", "Process", "end_all", "exit_code", "free_port", "is_alive", "marked", "send", "start",
+           "this_process"]
 
 MARK = "PENSTOCK_SUPERVISED"  # "<root of the plane>|<name of the process>"
 KILL_SECONDS = 5.0  # what is gone some seconds after SIGKILL is gone; what is not hangs in the kernel
@@ -57,6 +58,11 @@ def start(command: Sequence[str], env: Mapping[str, str], log: Path, owner: str,
         return Process(pid=child.pid, created=psutil.Process(child.pid).create_time())
     except psutil.NoSuchProcess:
         return Process(pid=child.pid, created=time.time())
+
+
+def this_process() -> Process:
+    """Name the process that asks."""
+    return Process(pid=os.getpid(), created=psutil.Process().create_time())
 
 
 def is_alive(process: Process | None) -> bool:

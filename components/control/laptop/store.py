@@ -9,20 +9,21 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from penstock.components.contracts.folder import write_atomically
 from penstock.components.control.base import ControlError, Manifest, ObjectConflict, ObjectRef
 
-__all__ = ["ABSENT", "SERVER_FIELDS", "Store"]
+__all__ = ["ABSENT", "POLL_SECONDS", "SERVER_FIELDS", "Store"]
 
 ABSENT = "0"  # as `metadata.resourceVersion`: the object must not exist yet
 SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "resourceVersion")  # of the metadata
 ASKED_FIELDS = ("labels", "annotations")
+POLL_SECONDS = 0.1
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -45,6 +46,18 @@ class Store:
         if status is not None and status["uid"] == found["metadata"]["uid"]:
             found["status"] = status["status"]
         return found
+
+    def follow(self, ref: ObjectRef, timeout: timedelta, is_over: Callable[[Manifest], bool]) -> Iterator[Manifest]:
+        """Yield an object with its status now and at each change, until `is_over`, it is gone, or the time is over."""
+        deadline = time.monotonic() + timeout.total_seconds()
+        seen: Manifest | None = None
+        while (found := self.load(ref)) is not None:
+            if found != seen:
+                yield found
+                seen = found
+            if is_over(found) or time.monotonic() > deadline:
+                return
+            time.sleep(POLL_SECONDS)
 
     def list(self, kind: str) -> list[Manifest]:
         """Return all objects of a kind, without their status, by name."""

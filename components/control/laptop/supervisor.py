@@ -25,7 +25,7 @@ from penstock.components.control.base import ControlError, Manifest, ObjectConfl
 from penstock.components.control.laptop import serving
 from penstock.components.control.laptop.gateway import Gateway, GatewayRecord, Shares
 from penstock.components.control.laptop.locks import START, SUPERVISOR, locked
-from penstock.components.control.laptop.processes import Process, end_all, is_alive, marked
+from penstock.components.control.laptop.processes import Process, end_all, is_alive, marked, this_process
 from penstock.components.control.laptop.revisions import Service, canary_percent
 from penstock.components.control.laptop.service_status import GatewayView, LeaseView, service_status
 from penstock.components.control.laptop.store import Store
@@ -62,7 +62,7 @@ class Supervisor:
         self.store = Store(root / "objects")
         earlier = load_state(root)
         record = earlier.gateway if earlier and is_alive(earlier.gateway.process) else GatewayRecord(port=port)
-        self.state = State(supervisor=_own_process(), gateway=record, services=earlier.services if earlier else {})
+        self.state = State(supervisor=this_process(), gateway=record, services=earlier.services if earlier else {})
         self.gateway = Gateway(record, root)
         self._asked: dict[str, list[Target]] = {}
         self._saved = self._statuses = ""
@@ -264,10 +264,6 @@ def _try(act: Callable[[], None], before: str) -> str:
             log.error("event=tick-failed error=%s", error)
         return str(error)
     return ""
-
-
-def _own_process() -> Process:
-    return Process(pid=os.getpid(), created=psutil.Process().create_time())
 
 
 def _has_lapsed(lease: Manifest) -> bool:
