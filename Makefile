@@ -5,16 +5,20 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 VENV := .venv/bin
 ARGS ?=
 
-.PHONY: run test check compile bench images clean help
+.PHONY: run test test-cluster check compile bench images clean help
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 run: .venv/ready ## Fashion-MNIST from raw files to a canaried, promoted endpoint on this machine
 	@$(VENV)/penstock laptop stop fashion-mnist --missing-ok
 	@$(VENV)/penstock run train_and_deploy --profile linear $(ARGS)
 	@$(VENV)/penstock run train_and_deploy --profile convnet $(ARGS)
 test: check ## every test that needs no cluster
 	@$(VENV)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
-check: .venv/ready ## lint, types, architecture
+test-cluster: ## the tests that need a cluster, on that of KUBECONFIG; CONTRIBUTING.md says what it must have
+	@test -n "$$KUBECONFIG" || { echo "test-cluster needs a cluster: export KUBECONFIG=its-kubeconfig; CONTRIBUTING.md says what it must have" >&2; exit 2; }
+	@test -x $(VENV)/pytest || { echo "penstock is not installed here yet: make check" >&2; exit 2; }
+	@$(VENV)/pytest -p no:cacheprovider -m cluster -v --log-cli-level=INFO tests/cluster tests/conformance $(ARGS)
+check: .venv/ready .typing/penstock ## lint, types, architecture
 	@$(VENV)/ruff check . && $(VENV)/mypy .typing/penstock && $(VENV)/pytest -p no:cacheprovider tests/test_architecture.py
 compile: .venv/ready ## pipelines/compiled/*.yaml for the Kubeflow UI
 	@$(VENV)/penstock compile
@@ -23,7 +27,10 @@ bench: .venv/ready ## performance tables; prints, never fails on a figure
 images: ## the four container images, with buildah
 	@set -e; for name in light torch convert serve; do buildah build --layers -t "penstock-python-$$name:$$(sed -n 's/^version = //p' setup.cfg)" -f "components/images/$$name.containerfile" $(BUILDAH_ARGS) .; done
 clean: ## removes what the other targets made here; runs/ stays
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis
+	@rm -rf .venv .typing .mypy_cache .pytest_cache .ruff_cache .coverage .hypothesis
+# mypy finds the packages by folders named like them: the tree as setup.cfg maps it.
+.typing/penstock: Makefile
+	@mkdir -p $@ && for name in components inference manifests pipelines; do ln -sfn ../../$$name $@/$$name; done && touch $@
 .venv/ready: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "penstock needs Python 3.11, 3.12 or 3.13; none was found (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 2; }
 	@echo "installing into .venv: about 6 GB with PyTorch, once"

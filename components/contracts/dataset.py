@@ -66,7 +66,7 @@ class ImageFormat(_Frozen):
 class Description(_Frozen):
     """What a dataset is, apart from its rows; `write_dataset` takes it and a step hands it on.
 
-    `unreadable` counts, per split, the source's files that ingest left out because they hold no picture.
+    `unreadable` counts, per split, the source's images that ingest left out because they are missing or no picture.
     """
 
     name: str
@@ -155,6 +155,7 @@ def write_dataset(folder: Path | str, description: Description, splits: Mapping[
     Raises:
         ContractError: the folder holds something else, an id occurs twice, a label has no class, or an image has
             another size than the description says. Nothing is left behind.
+        DiskFull: there is no room for it. Nothing is left behind.
     """
     folder = Path(folder)
     if made_from and (folder / MANIFEST).is_file():

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from penstock.components.control.base import ControlError, ControlPlane
-from penstock.components.control.laptop.plane import LaptopPlane
 
 __all__ = ["connect"]
 
@@ -19,12 +18,15 @@ def connect() -> ControlPlane:
     """Return the plane that `PENSTOCK_PLANE` names; unset, a cluster inside its pods, else the laptop.
 
     Raises:
-        ControlError: an unknown plane, or the cluster's, which this version does not have.
+        ControlError: an unknown plane; or the cluster's, and no cluster is configured.
     """
     asked = os.environ.get("PENSTOCK_PLANE", "")
     if asked and asked not in PLANES:
         raise ControlError(f"PENSTOCK_PLANE={asked!r} is no control plane; set it to {' or '.join(PLANES)}")
     if asked == "laptop" or not (asked or SERVICE_ACCOUNT.exists()):
+        from penstock.components.control.laptop.plane import LaptopPlane
+
         return LaptopPlane()
-    why = "PENSTOCK_PLANE=kubernetes" if asked else f"there is a service account at {SERVICE_ACCOUNT}"
-    raise ControlError(f"{why}, but this version of penstock has no Kubernetes plane yet; set PENSTOCK_PLANE=laptop")
+    from penstock.components.control.kubernetes import KubernetesPlane
+
+    return KubernetesPlane()

@@ -2,6 +2,11 @@
 
 Pure functions over the object, Knative dialect; talks to no control plane. What the fields mean: KServe v1beta1 API,
 and for what a status may pretend, the observations in `is_ready`.
+
+KServe copies annotations into the template of the revision, so that one that changes starts new pods. Ours therefore
+name only what goes with the template: the version that `spec` names, and what was stable when it was put there. Whether
+it is on trial is another thing: it is as long as the object has a `canaryTrafficPercent`. Promotion drops that field,
+nothing else.
 """
 
 import re
@@ -14,6 +19,7 @@ from penstock.manifests import load
 
 __all__ = [
     "NOTHING",
+    "SETTLED",
     "Placement",
     "RevisionTraffic",
     "canary_percent",
@@ -21,8 +27,11 @@ __all__ = [
     "check_service_name",
     "failure",
     "inference_service",
+    "is_newest_ready",
     "is_ours",
     "is_ready",
+    "is_settled",
+    "named",
     "newest_revision",
     "percent_of",
     "service_ref",
@@ -30,9 +39,13 @@ __all__ = [
     "stable_version",
     "traffic",
     "url",
+    "with_percent",
 ]
 
 PREFIX = "penstock.dev/"
+PERCENT = "canaryTrafficPercent"
+SETTLED = -1  # as percent: no trial goes on
+FAILED = ("BlockedByFailedLoad", "InvalidSpec")  # transitionStatus: the newest revision will not serve
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")  # DNS-1035; 40 leave room for -predictor-00001 in 63
 
 
@@ -80,48 +93,64 @@ def inference_service(service: str, version: str, uri: str, *, runtime: str, sta
         version: the version that `spec` names: the one on trial, or the stable one.
         uri: its model folder, e.g. `file:///srv/registry/fashion-mnist/3f2a/model`.
         runtime: name of a ServingRuntime.
-        stable: what holds the traffic that `version` does not get. Equal version: no trial goes on. `NOTHING`: the
-            first deploy, which gets all traffic and still is on trial.
-        canary_percent: percent of the requests for `version` while it is on trial beside a stable one.
+        stable: what is stable as this version comes in, and holds the traffic that it does not get. Equal version: the
+            stable one that comes back. `NOTHING`: the first deploy, which gets all traffic and still is on trial.
+        canary_percent: percent of the requests for `version` beside the stable one; -1: no trial goes on.
     """
     manifest = load("serving/inferenceservice.yaml")
     manifest["metadata"]["name"] = check_service_name(service)
-    on_trial = version != stable.version
-    annotations = {
-        "stable-version": stable.version, "stable-uri": stable.uri, "stable-runtime": stable.runtime,
-        "canary-version": version if on_trial else "", "canary-uri": uri if on_trial else "",
-    }
+    annotations = {"version": version, "previous-version": stable.version, "previous-uri": stable.uri,
+                   "previous-runtime": stable.runtime}
     manifest["metadata"]["annotations"] |= {PREFIX + name: value for name, value in annotations.items()}
     predictor = manifest["spec"]["predictor"]
     predictor["model"] |= {"runtime": runtime, "storageUri": uri}
-    if on_trial and stable != NOTHING:
-        predictor["canaryTrafficPercent"] = canary_percent
+    if canary_percent != SETTLED:
+        predictor[PERCENT] = 100 if stable == NOTHING else canary_percent
     return manifest
+
+
+def with_percent(isvc: Manifest, percent: int) -> Manifest:
+    """Return what asks for the same version with another share; -1: the trial is over, its version is stable."""
+    version, uri, runtime = named(isvc)
+    return inference_service(isvc["metadata"]["name"], version, uri, runtime=runtime, stable=_previous(isvc),
+                             canary_percent=percent)
 
 
 def is_ours(isvc: Mapping[str, Any]) -> bool:
     """Whether the object was filled by `inference_service`, so that it says what is stable."""
-    return f"{PREFIX}stable-version" in isvc["metadata"].get("annotations", {})
+    return f"{PREFIX}version" in isvc["metadata"].get("annotations", {})
+
+
+def named(isvc: Mapping[str, Any]) -> Placement:
+    """Return what `spec` names: the version on trial, or the stable one."""
+    model = isvc["spec"]["predictor"]["model"]
+    return Placement(_annotation(isvc, "version"), model["storageUri"], model["runtime"])
 
 
 def stable(isvc: Mapping[str, Any]) -> Placement:
     """Return what holds the traffic when no canary runs; `NOTHING` before the first promotion."""
-    return Placement(*(_annotation(isvc, f"stable-{field}") for field in Placement._fields))
+    return named(isvc) if is_ours(isvc) and is_settled(isvc) else _previous(isvc)
 
 
 def stable_version(isvc: Mapping[str, Any]) -> str:
     """Return the version of `stable`, "" before the first promotion."""
-    return _annotation(isvc, "stable-version")
+    return stable(isvc).version
+
+
+def is_settled(isvc: Mapping[str, Any]) -> bool:
+    """Whether no version is on trial, and none is being taken back."""
+    return PERCENT not in isvc["spec"]["predictor"]
 
 
 def canary_version(isvc: Mapping[str, Any]) -> str:
     """Return the version on trial, "" where none is."""
-    return _annotation(isvc, "canary-version")
+    version = _annotation(isvc, "version")
+    return version if version != stable_version(isvc) else ""
 
 
 def canary_percent(isvc: Mapping[str, Any]) -> int:
     """Return the percent asked for the newest revision; 100 where the field is absent."""
-    return int(isvc["spec"]["predictor"].get("canaryTrafficPercent", 100))
+    return int(isvc["spec"]["predictor"].get(PERCENT, 100))
 
 
 def traffic(isvc: Mapping[str, Any]) -> list[RevisionTraffic]:
@@ -153,26 +182,37 @@ def is_ready(isvc: Mapping[str, Any]) -> bool:
     that never starts both traffic entries, `latest` too, point to the old one. A trial beside a stable version is
     ready only when two revisions share the traffic as asked, so an outdated status cannot pass for it.
     """
-    newest = newest_revision(isvc)
-    if not newest or _predictor(isvc).get("latestReadyRevision") != newest:
-        return False
     trial = canary_version(isvc) and stable_version(isvc)
-    return percent_of(isvc, newest) == (canary_percent(isvc) if trial else 100)
+    asked = canary_percent(isvc) if trial else 100
+    return is_newest_ready(isvc) and percent_of(isvc, newest_revision(isvc)) == asked
+
+
+def is_newest_ready(isvc: Mapping[str, Any]) -> bool:
+    """Whether the newest revision could take requests, whatever its share."""
+    newest = newest_revision(isvc)  # of a first deploy it can be ready, with all traffic, some time before any URL is
+    return newest != "" and _predictor(isvc).get("latestReadyRevision") == newest and url(isvc) != ""
 
 
 def failure(isvc: Mapping[str, Any]) -> str:
-    """Say why the newest revision failed, "" where nothing is known to be wrong with it."""
-    metadata, status = isvc["metadata"], isvc.get("status", {})
-    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
-        return ""  # it speaks of what was there before
-    info = status.get("modelStatus", {}).get("lastFailureInfo") or {}
+    """Say why the newest revision failed, "" where nothing is known to be wrong with it.
+
+    Right after a change the status may still speak of the revision before: who has just changed something must look
+    whether there is a newer one. `observedGeneration` does not tell: KServe counts generations of another object there,
+    which stay behind for good.
+    """
+    model = isvc.get("status", {}).get("modelStatus", {})
+    info = model.get("lastFailureInfo") or {}  # KServe keeps it when all is well again
     revision = info.get("modelRevisionName", "")
-    if not info or revision not in ("", newest_revision(isvc)):
+    if model.get("transitionStatus") not in FAILED or revision not in ("", newest_revision(isvc)):
         return ""
     where = [f"revision {revision}"] if revision else []
     where += [f"exit code {info['exitCode']}"] if "exitCode" in info else []
-    text = f"{info.get('reason', 'failed')}: {info.get('message', 'no message')}"
+    text = f"{info.get('reason', model['transitionStatus'])}: {info.get('message', 'no message')}"
     return f"{text} ({', '.join(where)})" if where else text
+
+
+def _previous(isvc: Mapping[str, Any]) -> Placement:
+    return Placement(*(_annotation(isvc, f"previous-{field}") for field in Placement._fields))
 
 
 def _annotation(isvc: Mapping[str, Any], name: str) -> str:

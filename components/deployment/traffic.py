@@ -12,17 +12,22 @@ from penstock.components.contracts.errors import StepError
 from penstock.components.control.base import ControlPlane, Manifest, ObjectConflict
 from penstock.components.control.inference_service import (
     NOTHING,
+    SETTLED,
     Placement,
     canary_percent,
     canary_version,
     failure,
     inference_service,
+    is_newest_ready,
     is_ready,
+    is_settled,
+    named,
     newest_revision,
     percent_of,
     service_ref,
     stable,
     traffic,
+    with_percent,
 )
 from penstock.components.control.lease import CanaryLease
 
@@ -31,6 +36,9 @@ __all__ = ["describe", "finish_trial", "return_to_stable", "start_trial"]
 ABSENT = "0"  # as resourceVersion: there must be no such object
 POLL = 0.2  # seconds between two looks at the object
 ATTEMPTS = 5  # a status written in between is no reason to give up
+STALE_SECONDS = 5.0  # after a change the status may speak of what was there before
+TROUBLE_SECONDS = 20.0  # pods that stay so long without their image, or die again and again, will not recover
+LOOK_SECONDS = 2.0  # between two looks at pods
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +55,23 @@ def start_trial(plane: ControlPlane, service: str, candidate: Placement, percent
         StepError: the new revision failed, or has not got its share in time.
         LeaseLost: another run may act on the service now.
     """
+    before = plane.get(service_ref(service))
+    old = newest_revision(before) if before else ""
+
     def trial(present: Manifest | None) -> Manifest:
         return _filled(service, candidate, stable(present) if present else NOTHING, percent)
 
     def has_its_share(isvc: Manifest) -> bool:
-        if failure(isvc):
-            raise StepError(f"version {candidate.version} of {service} does not start: {failure(isvc)}")
-        return is_ready(isvc)
+        current = _is_observed(isvc) or newest_revision(isvc) != old or time.monotonic() > changed + STALE_SECONDS
+        if current and is_ready(isvc):
+            return True
+        reason = (failure(isvc) if current else "") or pods.lasting_trouble()
+        if reason:
+            raise StepError(f"version {candidate.version} of {service} does not start: {reason}")
+        return False
 
     _change(plane, service, trial)
+    changed, pods = time.monotonic(), _Pods(plane, service)
     return _await(plane, service, has_its_share, timeout, lease)
 
 
@@ -73,16 +89,15 @@ def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, 
     """
     def all_traffic(present: Manifest | None) -> Manifest:
         if present is not None and stable(present).version == version:
-            return _filled(service, stable(present), stable(present))
+            return with_percent(present, SETTLED)
         found = (canary_version(present), canary_percent(present)) if present else ("", 0)
         if present is None or found not in ((version, percent), (version, 100)):
             raise StepError(f"{service} has {found[0] or 'no version'} on trial at {found[1]} %, and {version} was "
                             f"judged at {percent} %: somebody else changed it, or the lease lapsed; start a new run")
-        return _filled(service, _named(present), stable(present), 100)
+        return with_percent(present, 100)
 
     def promoted(present: Manifest | None) -> Manifest:
-        named = _named(present or all_traffic(None))
-        return _filled(service, named, named)
+        return with_percent(present or all_traffic(None), SETTLED)
 
     lease.check()
     _change(plane, service, all_traffic)
@@ -94,25 +109,30 @@ def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, 
 def return_to_stable(plane: ControlPlane, service: str, timeout: float) -> None:
     """Take the traffic from the version on trial, then the version itself; nothing on trial is no error.
 
-    A service that never had a stable version is deleted: before the trial there was none.
+    A service that never had a stable version is deleted: before the trial there was none. In KServe the stable version
+    comes back as a revision of its own, which must be ready before it is asked to take all: until then "the latest" is
+    the version that was on trial.
 
     Args:
-        timeout: seconds for each of the two moves.
+        timeout: seconds for each of the three moves.
 
     Raises:
         StepError: the traffic did not move in time.
     """
     present = plane.get(service_ref(service))
-    if present is None or not canary_version(present):
+    if present is None or is_settled(present):
         return
-    holds, tried = stable(present), _named(present)
+    holds, tried = stable(present), named(present)
     if holds == NOTHING:
         plane.delete(service_ref(service))
     else:
-        _change(plane, service, lambda _: _filled(service, tried, holds, 0))
-        isvc = _await(plane, service, _is_newest_idle, timeout)
-        idle = newest_revision(isvc)
-        _change(plane, service, lambda _: _filled(service, holds, holds))
+        idle = ""
+        if tried != holds:
+            _change(plane, service, lambda _: _filled(service, tried, holds, 0))
+            idle = newest_revision(_await(plane, service, _is_newest_idle, timeout))
+            _change(plane, service, lambda _: _filled(service, holds, holds, 0))
+        _await(plane, service, lambda isvc: is_newest_ready(isvc) and newest_revision(isvc) != idle, timeout)
+        _change(plane, service, lambda _: _filled(service, holds, holds, SETTLED))
         _await(plane, service, lambda isvc: _sole(isvc) not in ("", idle), timeout)
     logger.warning("service=%s event=returned_to_stable stable=%s removed=%s", service, holds.version or "none",
                    tried.version)
@@ -125,15 +145,32 @@ def describe(isvc: Manifest) -> str:
     return f"{shares}; newest revision {newest_revision(isvc) or 'none'}" + (f"; {wrong}" if wrong else "")
 
 
-def _filled(service: str, named: Placement, holds: Placement, percent: int = 0) -> Manifest:
-    return inference_service(service, named.version, named.uri, runtime=named.runtime, stable=holds,
+class _Pods:
+    """What is wrong with the pods of the newest revision: KServe 0.20 keeps it to itself beside a stable one."""
+
+    def __init__(self, plane: ControlPlane, service: str) -> None:
+        self._plane, self._ref = plane, service_ref(service)
+        self._next = 0.0
+        self._since: float | None = None
+
+    def lasting_trouble(self) -> str:
+        now = time.monotonic()
+        if now < self._next:
+            return ""
+        self._next = now + LOOK_SECONDS
+        text = self._plane.failure(self._ref)
+        self._since = (self._since or now) if text else None
+        return text if self._since and now - self._since >= TROUBLE_SECONDS else ""
+
+
+def _filled(service: str, wanted: Placement, holds: Placement, percent: int) -> Manifest:
+    return inference_service(service, wanted.version, wanted.uri, runtime=wanted.runtime, stable=holds,
                              canary_percent=percent)
 
 
-def _named(isvc: Manifest) -> Placement:
-    """Return what `spec` names: the version on trial, or the stable one."""
-    model = isvc["spec"]["predictor"]["model"]
-    return Placement(canary_version(isvc) or stable(isvc).version, model["storageUri"], model["runtime"])
+def _is_observed(isvc: Manifest) -> bool:
+    """Whether the status is surely about the present object; KServe's may never say so again."""
+    return int(isvc.get("status", {}).get("observedGeneration", 0)) >= int(isvc["metadata"]["generation"])
 
 
 def _is_newest_idle(isvc: Manifest) -> bool:
@@ -143,10 +180,9 @@ def _is_newest_idle(isvc: Manifest) -> bool:
 
 
 def _sole(isvc: Manifest) -> str:
-    """Return the revision that has all traffic where no other is left in it, else ""."""
-    revisions = {entry.revision for entry in traffic(isvc)}
-    sole = revisions.pop() if len(revisions) == 1 else ""
-    return sole if percent_of(isvc, sole) == 100 else ""
+    """Return the revision that has all traffic where there is no other entry left, else ""."""
+    shares = traffic(isvc)
+    return shares[0].revision if [entry.percent for entry in shares] == [100] else ""
 
 
 def _change(plane: ControlPlane, service: str, build: Callable[[Manifest | None], Manifest]) -> None:
@@ -179,5 +215,7 @@ def _await(plane: ControlPlane, service: str, reached: Callable[[Manifest], bool
         if reached(isvc):
             return isvc
         if time.monotonic() > deadline:
-            raise StepError(f"the traffic of {service} did not move within {timeout:g} s: {describe(isvc)}")
+            trouble = plane.failure(service_ref(service))
+            raise StepError(f"the traffic of {service} did not move within {timeout:g} s: {describe(isvc)}"
+                            + (f"; {trouble}" if trouble else ""))
         time.sleep(POLL)

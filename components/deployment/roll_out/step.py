@@ -10,7 +10,13 @@ from pydantic import Field
 
 from penstock.components.contracts.config import Config
 from penstock.components.control.base import ControlPlane, ObjectConflict
-from penstock.components.control.inference_service import Placement, is_ours, service_ref, stable_version
+from penstock.components.control.inference_service import (
+    Placement,
+    canary_version,
+    is_ours,
+    service_ref,
+    stable_version,
+)
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.registry import Registry
 from penstock.components.deployment.traffic import describe, return_to_stable, start_trial
@@ -30,6 +36,8 @@ class RollOutConfig(Config):
                                 "on trial; a first deploy gets all of them.")
     runtime: str = Field(default=RUNTIME, min_length=1, description="ServingRuntime that runs the model; another than "
                          "the default must have been applied before.")
+    storage: str = Field(default="", pattern=r"^([a-z][a-z0-9]*://.+)?$", description="The registry folder as "
+                         "predictors reach it: on a cluster for example pvc://claim/folder; \"\": the folder itself, as file://.")
     ready_timeout: float = Field(default=120, gt=0, description="Seconds until the version must answer and have its "
                                  "share.")
     lease_seconds: int = Field(default=30, ge=15, description="Seconds without a sign of life after which the traffic "
@@ -48,6 +56,8 @@ def run(service: str, version: str, registry: Path | str, run_id: str, config: R
         StepError: the version did not start or got no traffic in time; the service is as it was before.
     """
     uri = Registry(registry).model_uri(service, version)
+    if config.storage:
+        uri = f"{config.storage.rstrip('/')}/{service}/{version}/model"
     with CanaryLease(plane, service, run_id, config.lease_seconds) as lease:
         before = plane.get(service_ref(service))
         if before and not is_ours(before):
@@ -58,6 +68,8 @@ def run(service: str, version: str, registry: Path | str, run_id: str, config: R
         if holds == version:
             return_to_stable(plane, service, config.ready_timeout)  # from what a dead run may have left on trial
             return "serving"
+        if before and canary_version(before) not in ("", version):
+            return_to_stable(plane, service, config.ready_timeout)  # or it would get this trial's share meanwhile
         if config.runtime == RUNTIME:
             plane.apply(load("serving/servingruntime.yaml"))
         try:

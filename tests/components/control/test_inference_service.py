@@ -6,6 +6,7 @@ from penstock.components.contracts.errors import ConfigError
 from penstock.components.control.base import Manifest
 from penstock.components.control.inference_service import (
     NOTHING,
+    SETTLED,
     Placement,
     RevisionTraffic,
     canary_percent,
@@ -13,12 +14,14 @@ from penstock.components.control.inference_service import (
     failure,
     inference_service,
     is_ready,
+    is_settled,
     newest_revision,
     percent_of,
     stable,
     stable_version,
     traffic,
     url,
+    with_percent,
 )
 
 STABLE = Placement("v1", "file:///models/v1", "penstock-onnx")
@@ -51,13 +54,31 @@ def test_a_trial_names_the_new_version_and_keeps_the_stable_one() -> None:
     assert (stable(isvc), stable_version(isvc), canary_version(isvc), canary_percent(isvc)) == (STABLE, "v1", "v2", 20)
 
 
-def test_a_first_deploy_and_a_promoted_version_ask_for_no_percent() -> None:
+def test_a_first_deploy_is_on_trial_with_all_traffic() -> None:
     first = trial(holds=NOTHING)
-    promoted = inference_service("digits", *STABLE[:2], runtime="penstock-onnx", stable=STABLE, canary_percent=20)
 
-    assert "canaryTrafficPercent" not in {**first["spec"]["predictor"], **promoted["spec"]["predictor"]}
-    assert (canary_version(first), stable(first)) == ("v2", NOTHING)
-    assert (canary_version(promoted), stable_version(promoted)) == ("", "v1")
+    assert (canary_version(first), stable(first), canary_percent(first)) == ("v2", NOTHING, 100)
+
+
+@pytest.mark.parametrize("holds", [NOTHING, STABLE])
+def test_promotion_and_percent_change_nothing_that_starts_pods(holds: Placement) -> None:
+    tried = trial(holds=holds)
+    promoted = with_percent(tried, SETTLED)
+
+    assert (canary_version(promoted), stable(promoted)) == ("", Placement("v2", "file:///models/v2", "other"))
+    assert is_settled(promoted)
+    assert not is_settled(tried)
+    for other in (promoted, with_percent(tried, 0), with_percent(tried, 100)):
+        assert other["metadata"] == tried["metadata"]
+        assert {**other["spec"]["predictor"], "canaryTrafficPercent": 20} == \
+            {**tried["spec"]["predictor"], "canaryTrafficPercent": 20}
+
+
+def test_a_stable_version_that_comes_back_is_not_on_trial() -> None:
+    back = inference_service("digits", *STABLE[:2], runtime="penstock-onnx", stable=STABLE, canary_percent=0)
+
+    assert (canary_version(back), stable(back), canary_percent(back)) == ("", STABLE, 0)
+    assert stable(with_percent(back, SETTLED)) == STABLE
 
 
 @pytest.mark.parametrize("name", ["", "Digits", "1st", "a_b", "../up", "x" * 41, "end-"])
@@ -100,11 +121,14 @@ def test_a_first_deploy_is_ready_with_all_traffic() -> None:
 
 def test_a_failure_is_that_of_the_newest_revision_and_of_now() -> None:
     info = {"reason": "ModelLoadFailed", "message": "no model.onnx", "exitCode": 3, "modelRevisionName": NEW}
-    failed = {"modelStatus": {"lastFailureInfo": info}}
+    failed = {"modelStatus": {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": info}}
 
     now = with_status(trial(), {OLD: 100}, **failed)
-    outdated = with_status(trial(), {OLD: 100}, observed=1, **failed)
+    lagging = with_status(trial(), {OLD: 100}, observed=1, **failed)  # as it stays in KServe after a promotion
+    over = with_status(trial(), {OLD: 100}, modelStatus={"transitionStatus": "UpToDate", "lastFailureInfo": info})
     other = with_status(trial(), {OLD: 100}, created="digits-predictor-00003", **failed)
+    speechless = with_status(trial(), {OLD: 100}, modelStatus={"transitionStatus": "BlockedByFailedLoad"})
 
-    assert failure(now) == f"ModelLoadFailed: no model.onnx (revision {NEW}, exit code 3)"
-    assert (failure(outdated), failure(other)) == ("", "")
+    assert failure(now) == failure(lagging) == f"ModelLoadFailed: no model.onnx (revision {NEW}, exit code 3)"
+    assert (failure(over), failure(other)) == ("", "")
+    assert failure(speechless) == "BlockedByFailedLoad: no message"

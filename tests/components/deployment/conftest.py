@@ -6,24 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from penstock.components.contracts.folder import complete_folder
-from penstock.components.contracts.model import (
-    GOLDEN,
-    MODEL_MANIFEST,
-    ONNX_FILE,
-    Model,
-    ModelManifest,
-    Origin,
-    Preprocessing,
-    Signature,
-    files_sha256,
-    version_of,
-)
+from penstock.components.contracts.model import Model
 from penstock.components.control.base import LogLine, Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.inference_service import service_ref
 from penstock.components.control.laptop.traffic import RollOut, settle, targets
@@ -31,7 +16,6 @@ from penstock.components.deployment import traffic
 from penstock.components.deployment.registry import Lineage, Registry
 
 SERVICE = "sides"
-CLASSES = ("dark", "left", "right")
 
 
 class FakePlane:
@@ -43,6 +27,7 @@ class FakePlane:
         broken: storageUri -> why a predictor of it never gets ready.
         urls: revision -> where it answers.
         stalled: status stays as it is.
+        pod_trouble: what `failure` tells of pods.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:1") -> None:
@@ -50,6 +35,7 @@ class FakePlane:
         self.broken: dict[str, str] = {}
         self.urls: dict[str, str] = {}
         self.stalled = False
+        self.pod_trouble = ""
         self.url = url
         self._version = 0
         self._states: dict[str, RollOut] = {}
@@ -82,6 +68,9 @@ class FakePlane:
 
     def logs(self, ref: ObjectRef) -> Iterator[LogLine]:
         return iter(())
+
+    def failure(self, ref: ObjectRef) -> str:
+        return self.pod_trouble
 
     def delete(self, ref: ObjectRef) -> None:
         self.objects.pop(ref, None)
@@ -127,7 +116,7 @@ class FakePlane:
                 "traffic": [{"revisionName": share.revision, "percent": share.percent,
                              "tag": "latest" if share.latest else "prev",
                              "url": self.urls.get(share.revision, self.url)} for share in shares]}},
-            "modelStatus": {"lastFailureInfo": info} if reason else {},
+            "modelStatus": {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": info} if reason else {},
         }
 
 
@@ -136,56 +125,6 @@ def plane(monkeypatch: pytest.MonkeyPatch) -> FakePlane:
     """A control plane in memory; what waits for it looks every 5 ms."""
     monkeypatch.setattr(traffic, "POLL", 0.005)
     return FakePlane()
-
-
-def write_model(folder: Path, weights: np.ndarray, size: int = 8) -> Model:
-    """Write a Model folder that multiplies the mean brightness of the left and the right half, and 1, by (3, 3)."""
-    signature = Signature(height=size, width=size, channels=1, classes=CLASSES)
-    left = np.zeros((size, size), np.float32)
-    left[:, : size // 2] = 2 / size**2
-    halves = np.stack([left.ravel(), left[:, ::-1].ravel()], axis=1) / 255
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-            helper.make_node("Flatten", ["pixels"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "halves"], ["sides"]),
-            helper.make_node("Gemm", ["sides", "weights", "bias"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"]),
-        ],
-        SERVICE,
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *signature.image_shape])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "probabilities")],
-        [numpy_helper.from_array(halves.astype(np.float32), "halves"),
-         numpy_helper.from_array(weights[:2].astype(np.float32), "weights"),
-         numpy_helper.from_array(weights[2].astype(np.float32), "bias")],
-    )
-    inputs = np.random.default_rng(0).integers(0, 256, (8, *signature.image_shape), np.uint8)
-    logits = (inputs.reshape(8, -1) @ halves) @ weights[:2] + weights[2]
-    with complete_folder(folder) as building:
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10),
-                  building / ONNX_FILE)
-        np.savez(building / GOLDEN, inputs=inputs, logits=logits.astype(np.float32))
-        files = files_sha256(building, MODEL_MANIFEST)
-        ModelManifest(
-            name=SERVICE, version=version_of(files, signature), signature=signature,
-            preprocessing=Preprocessing(mean=(0.0,), std=(1.0,)),
-            origin=Origin(dataset="sides", dataset_hash="d1", config={}, code_version="test"),
-            metrics={}, golden_tolerance=1e-4, files=files,
-        ).save(building / MODEL_MANIFEST)
-    return Model(folder)
-
-
-GOOD = np.array([[0, 30, 0], [0, 0, 30], [14, 0, 0]], float)  # left bright: left; right bright: right; else dark
-WRONG = GOOD[:, [1, 2, 0]]  # never right
-ALIKE = GOOD * 1.5  # other weights, same answers
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """Three models: good, alike (always the same answer as good) and wrong."""
-    folder = tmp_path_factory.mktemp("models")
-    return {name: write_model(folder / name, weights)
-            for name, weights in (("good", GOOD), ("alike", ALIKE), ("wrong", WRONG))}
 
 
 @pytest.fixture

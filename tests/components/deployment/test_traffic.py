@@ -8,6 +8,7 @@ from penstock.components.contracts.errors import StepError
 from penstock.components.control.base import Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.inference_service import Placement, canary_version, percent_of, service_ref
 from penstock.components.control.lease import CanaryLease
+from penstock.components.deployment import traffic
 from penstock.components.deployment.traffic import describe, start_trial
 
 CANDIDATE = Placement("v1", "file:///models/v1", "penstock-onnx")
@@ -55,3 +56,19 @@ def test_an_object_that_is_deleted_meanwhile_is_named(plane: Any, monkeypatch: p
 
     with pytest.raises(StepError, match="InferenceService digits was deleted while its traffic moved"):
         start(plane)
+
+
+def test_pods_that_stay_in_trouble_end_the_wait(plane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(traffic, "TROUBLE_SECONDS", 0.05)
+    plane.stalled, plane.pod_trouble = True, "pod digits-1: the image no/such:1 cannot be pulled"
+
+    with pytest.raises(StepError, match=r"version v1 of digits does not start: pod digits-1: the image no/such:1"):
+        start(plane)
+
+
+def test_what_keeps_the_traffic_is_told_when_the_time_is_over(plane: Any) -> None:
+    plane.stalled, plane.pod_trouble = True, "pod digits-1: no node has taken it"
+
+    with pytest.raises(StepError, match=r"did not move within 0\.1 s: no traffic yet; .*; pod digits-1: no node"):
+        start_trial(plane, "digits", CANDIDATE, 20, CanaryLease(plane, "digits", "run-1"), timeout=0.1)

@@ -17,8 +17,8 @@ from penstock.components.deployment.traffic import return_to_stable
 
 OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
 CONFIG = AnalyseCanaryConfig(requests=500, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
-                             max_accuracy_drop=0.1, latency_floor_ms=2000,  # a busy machine is not a slow canary
-                             paired_rows=60, timeout=30)
+                             max_accuracy_drop=0.1, paired_rows=60, timeout=30,
+                             latency_floor_ms=2000)  # a busy machine is not a slow canary
 
 
 @pytest.fixture

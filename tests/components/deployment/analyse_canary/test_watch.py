@@ -14,7 +14,8 @@ def trial(version: str = "v2", percent: int = 20, message: str = "") -> Manifest
         "components": {"predictor": {"latestCreatedRevision": CANARY.name, "traffic": [
             {"revisionName": CANARY.name, "percent": percent},
             {"revisionName": "digits-predictor-00001", "percent": 100 - percent}]}},
-        "modelStatus": {"lastFailureInfo": {"reason": "Killed", "message": message}} if message else {}}
+        "modelStatus": {"transitionStatus": "BlockedByFailedLoad",
+                        "lastFailureInfo": {"reason": "Killed", "message": message}} if message else {}}
     return isvc
 
 

@@ -51,6 +51,18 @@ def test_a_next_version_gets_its_share_beside_the_stable_one(
     assert (canary_version(isvc), stable_version(isvc)) == (models["alike"].version, models["good"].version)
 
 
+def test_predictors_may_reach_the_registry_by_another_uri(
+    plane: Any, registry: Registry, models: dict[str, Model]
+) -> None:
+    version = models["good"].version
+    config = RollOutConfig(ready_timeout=5, storage="pvc://models/registry/")
+
+    run("sides", version, registry.folder, "run-1", config, plane)
+
+    spec = plane.settled("sides")["spec"]["predictor"]
+    assert spec["model"]["storageUri"] == f"pvc://models/registry/sides/{version}/model"
+
+
 def test_a_restarted_step_goes_on_with_its_own_trial(served: Any, registry: Registry, models: dict[str, Model]) -> None:
     for _ in range(2):
         assert run("sides", models["alike"].version, registry.folder, "run-2", CONFIG, served) == "canary"
