@@ -13,7 +13,7 @@ run: .venv/ready ## Fashion-MNIST from raw files to a canaried, promoted endpoin
 	@$(VENV)/penstock run train_and_deploy --profile linear $(ARGS)
 	@$(VENV)/penstock run train_and_deploy --profile convnet $(ARGS)
 test: check ## every test that needs no cluster
-	@$(VENV)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+	@$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster" --cov --cov-report=term $(ARGS)
 test-cluster: ## the tests that need a cluster, on that of KUBECONFIG; CONTRIBUTING.md says what it must have
 	@test -n "$$KUBECONFIG" || { echo "test-cluster needs a cluster: export KUBECONFIG=its-kubeconfig; CONTRIBUTING.md says what it must have" >&2; exit 2; }
 	@test -x $(VENV)/pytest || { echo "penstock is not installed here yet: make check" >&2; exit 2; }

@@ -5,6 +5,7 @@ The hypothesis examples are the same every time.
 
 import base64
 import io
+import os
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -37,6 +38,19 @@ from penstock.components.data.ingest.step import IngestConfig, run
 # No deadline: the machine may be busy. Derandomized: a test that was green stays green until the code changes.
 settings.register_profile("penstock", deadline=None, derandomize=True)
 settings.load_profile("penstock")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a cluster where none is named.
+
+    And begin with the files that take longest, so that no worker is left alone with one in the end.
+    """
+    if not os.environ.get("KUBECONFIG"):
+        for item in items:
+            if item.get_closest_marker("cluster"):
+                item.add_marker(pytest.mark.skip(reason="needs a cluster: KUBECONFIG"))
+    longest = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in longest)
 
 
 @pytest.fixture

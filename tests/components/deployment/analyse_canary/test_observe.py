@@ -84,8 +84,7 @@ def observe(
         predictors[OLD] = Predictor(models["good"].version, stable)
         predictors[NEW] = Predictor(models["alike"].version, canary, **of_canary)
         config = AnalyseCanaryConfig(mode="observe", requests=1000, paired_rows=0, timeout=timeout,
-                                     min_requests_per_version=50, max_error_rate_increase=0.05,
-                                     latency_floor_ms=2000)  # a busy machine is not a slow canary
+                                     min_requests_per_version=50, max_error_rate_increase=0.05)
         return run(sides.folder, tmp_path / "report", "sides", models["alike"].version, "run-2", config, trial)
 
     return observe

@@ -1,6 +1,7 @@
 """Weights to start from: named ones, without the network; files of several kinds; and those that do not fit."""
 
 import logging
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens on the discard port
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies that it began with
 
     with pytest.raises(StepError, match=r"'DEFAULT' of torchvision:squeezenet1_1 cannot be had from https://\S+\.pth: "
                                         r".*refused.*; fetch the file"):
