@@ -80,14 +80,25 @@ def _verdicts(folder: RunFolder, outputs: StepOutputs) -> Section:
 def _steps(folder: RunFolder, summary: Summary, outputs: StepOutputs) -> Section:
     rows = []
     for step in summary.steps:
-        report = outputs.artifact(step.name, "report")
+        page = _page(folder, outputs, step.name)
         rows.append((Markup(MARKS.get(step.status, "")), step.name, step.status,
                      duration(step.seconds) if step.seconds else "",
-                     _link(folder, report / "index.html", "report") if report else "",
+                     _link(folder, page, "report") if page else "",
                      _link(folder, folder.log(step.name), "log") if folder.log(step.name).is_file() else ""))
     kfp = _link(folder, folder.logs / "kfp.log", "kfp itself")
     body = table(["", "step", "status", "time", "report", "log"], rows, {3})
     return Section("Steps", body + Markup('<p class="note">Log of {}.</p>').format(kfp))
+
+
+def _page(folder: RunFolder, outputs: StepOutputs, step: str) -> Path | None:
+    """Return the page of a step's report, or, where it has only an HTML output, a copy that a browser knows by name."""
+    if report := outputs.artifact(step, "report"):
+        return report / "index.html"
+    if (page := outputs.artifact(step, "page")) is None:
+        return None
+    named = folder.pages / f"{step}.html"
+    write_atomically(named, page.read_bytes())
+    return named
 
 
 def _times(summary: Summary) -> Section:

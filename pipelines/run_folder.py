@@ -105,6 +105,10 @@ class RunFolder:
         return self.path / "sweep"
 
     @property
+    def pages(self) -> Path:
+        return self.path / "pages"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

@@ -141,6 +141,7 @@ def test_every_link_of_the_page_leads_somewhere(second: Run) -> None:
     links = Links()
     links.feed(second.folder.index.read_text(encoding="utf-8"))
     assert len(links.found) >= len(STEPS)
+    assert "pages/train.html" in links.found
     assert [link for link in links.found if not (second.folder.path / link).is_file()] == []
 
 
