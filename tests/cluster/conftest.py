@@ -1,5 +1,6 @@
 """What tests on a real cluster need: a plane, requests through the ingress, and names that meet nobody else's."""
 
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from penstock.manifests import load
 INGRESS = os.environ.get("PENSTOCK_TEST_INGRESS", "")  # "": by the service's name inside the cluster
 RUNTIME = "penstock-onnx"
 PATIENCE = 300.0  # seconds for a move of the traffic; pods start slowly on a busy node
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every one of thousands of requests
 
 
 @pytest.fixture(scope="session")
