@@ -55,8 +55,12 @@ def test_every_line_of_every_pod(bed: Any, kind: str) -> None:
     assert len(printed) == nodes
     assert all(pod.startswith(PODS[kind].format(**job["metadata"])) for pod in printed)
     assert [*printed.values()] == [[f"{number} ä" for number in range(COUNT)]] * nodes
-    again = [line.text for line in bed.plane.logs(ObjectRef.of(job))]
-    assert sorted(again) == sorted(text for lines in printed.values() for text in lines)
+    again = defaultdict(list)
+    for pod, text in bed.plane.logs(ObjectRef.of(job)):
+        again[pod].append(text)
+    # Of an elastic PyTorchJob the operator deletes the pods that have not quite ended at the first success.
+    assert set(again) == set(printed) or (kind == "PyTorchJob" and again)
+    assert all(lines == printed[pod] for pod, lines in again.items())
 
 
 @pytest.mark.parametrize("kind", [*PODS])
