@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.contracts.folder import complete_file
-from penstock.components.contracts.image import decode_image
+from penstock.components.contracts.image import PICTURE_SUFFIXES, decode_image
 from penstock.inference.client import (
     BATCH,
     Prediction,
@@ -33,10 +33,9 @@ from penstock.inference.client import (
     signature,
 )
 
-__all__ = ["COLUMNS", "SUFFIXES", "BatchSummary", "predict_folder"]
+__all__ = ["COLUMNS", "BatchSummary", "predict_folder"]
 
 COLUMNS = ("path", "class", "probability", "version")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 WORKERS = 4  # requests at a time: more than one predictor computes, few enough to leave others their turn
 WAITING = 2 * WORKERS  # batches decoded or answered and not yet written
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt; then the outage is the caller's
@@ -97,7 +96,7 @@ def predict_folder(url: str, model: str, folder: Path, out: Path,
         raise ConfigError(f"{out} is a folder; give the name of a CSV file")
     total = sum(1 for _ in _pictures(folder, []))
     if not total:
-        raise ContractError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))}), nor do its folders")
+        raise ContractError(f"{folder} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}), nor do its folders")
     shape = signature(url, model)
     started = time.monotonic()
     try:
@@ -187,5 +186,6 @@ def _pictures(folder: Path, unreadable: list[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and (path.is_file() or path.is_symlink()):
+            is_picture = path.suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
+            if is_picture and (path.is_file() or path.is_symlink()):
                 yield path

@@ -11,9 +11,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from penstock.components.contracts.errors import ContractError
 
-__all__ = ["UNREADABLE", "decode_image", "picture_pixels"]
+__all__ = ["PICTURE_SUFFIXES", "UNREADABLE", "decode_image", "picture_pixels"]
 
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's ways
+PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})  # in lower case
 MODES = {1: "L", 3: "RGB"}
 
 

@@ -151,11 +151,7 @@ class TrainedModel:
         Raises:
             ContractError: it was trained for other classes or another image shape.
         """
-        knows, has = self.manifest.signature, dataset.description
-        if (knows.classes, knows.image_shape) != (has.classes, has.image.shape):
-            raise ContractError(
-                f"{self.folder} was trained for {knows.image_shape} images of {list(knows.classes)}, {dataset.folder} "
-                f"holds {has.image.shape} images of {list(has.classes)}; give the dataset it was trained on")
+        _require_fit(self.folder, self.manifest.signature, dataset)
 
 
 class Model:
@@ -177,6 +173,22 @@ class Model:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    def require_fit(self, dataset: "Dataset") -> None:
+        """Make sure that this model can answer the rows of a dataset.
+
+        Raises:
+            ContractError: it was made for other classes or another image shape.
+        """
+        _require_fit(self.folder, self.manifest.signature, dataset)
+
+
+def _require_fit(folder: Path, knows: Signature, dataset: "Dataset") -> None:
+    has = dataset.description
+    if (knows.classes, knows.image_shape) != (has.classes, has.image.shape):
+        raise ContractError(
+            f"{folder} was made for {knows.image_shape} images of {list(knows.classes)}, {dataset.folder} holds "
+            f"{has.image.shape} images of {list(has.classes)}; give the dataset it was trained on")
 
 
 def files_sha256(folder: Path, manifest: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from penstock.components.contracts.errors import PenstockError
 from penstock.components.contracts.folder import text_sha256
 
 __all__ = [
+    "ABSENT",
     "HASH_ANNOTATION",
     "ControlError",
     "ControlPlane",
@@ -32,6 +33,7 @@ __all__ = [
 Manifest = dict[str, Any]
 SUCCESSES = ("Succeeded", "Complete")  # the second: Job and TrainJob
 FAILURES = ("Failed",)
+ABSENT = "0"  # as `metadata.resourceVersion`: there must be no such object yet
 HASH_ANNOTATION = "penstock.dev/manifest-hash"
 
 

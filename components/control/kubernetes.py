@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from penstock.components.control.base import (
+    ABSENT,
     HASH_ANNOTATION,
     ControlError,
     LogLine,
@@ -32,7 +33,6 @@ from penstock.components.control.kubernetes_pods import SELECTORS, PodWatch, fin
 
 __all__ = ["KubernetesPlane"]
 
-ABSENT = "0"  # as `metadata.resourceVersion`: the object must not exist yet
 JOBS = ("Experiment", "Job", "PyTorchJob", "TrainJob", "Trial")  # immutable
 SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "managedFields", "selfLink", "deletionTimestamp")
 STREAM_SECONDS = 60  # then the object is read anew: a balancer may have dropped a silent stream without a word
@@ -226,7 +226,7 @@ class KubernetesPlane:
                     raise
         theirs = present["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
         if theirs != body["metadata"]["annotations"][HASH_ANNOTATION]:
-            raise ObjectConflict(f"{ref} exists and is another; a job is immutable, so delete it first")
+            raise ObjectConflict(f"{ref} exists and is another; a {ref.kind} is immutable, so delete it first")
         log.info("object=%r event=adopted uid=%s", str(ref), present["metadata"]["uid"])
         return present
 

@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from penstock.components.control.base import ControlError, ControlPlane, Manifest, ObjectConflict, ObjectRef
+from penstock.components.control.base import ABSENT, ControlError, ControlPlane, Manifest, ObjectConflict, ObjectRef
 
 __all__ = ["CanaryLease", "LeaseLost", "lease_ref"]
 
-ABSENT = "0"  # as resourceVersion: there must be no such object
 SECONDS = 30  # how long a lease lives without a sign of life
 HEARTBEAT = 5.0  # seconds between two signs: five may fail before the lease lapses
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"  # RFC 3339 with microseconds, Kubernetes' MicroTime

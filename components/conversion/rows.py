@@ -1,4 +1,4 @@
-"""Which rows of a dataset the conversion steps look at, and whether a model can answer them.
+"""Which rows of a dataset the conversion steps look at.
 
 Reads rows; runs no model.
 """
@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.dataset import Dataset
-from penstock.components.contracts.errors import ContractError, StepError
-from penstock.components.contracts.model import Model
+from penstock.components.contracts.errors import StepError
 
-__all__ = ["HELD_OUT", "choose_split", "require_fit", "spread"]
+__all__ = ["HELD_OUT", "choose_split", "spread"]
 
 HELD_OUT = ("validation", "test", "train")  # where no split is asked for: the first that has rows
 
@@ -23,22 +22,11 @@ def choose_split(dataset: Dataset, asked: str = "") -> str:
     """
     filled = [name for name, entry in dataset.manifest.splits.items() if entry.rows]
     split = asked or next((name for name in HELD_OUT if name in filled), "")
+    if not split:
+        raise StepError(f"{dataset.folder} has no rows in any of {HELD_OUT}: there is nothing to measure on")
     if split not in filled:
         raise StepError(f"split={asked!r} has no rows in {dataset.folder}; the splits with rows are {sorted(filled)}")
     return split
-
-
-def require_fit(model: Model, dataset: Dataset) -> None:
-    """Make sure that an exported model can answer the rows of a dataset.
-
-    Raises:
-        ContractError: it was made for other classes or another image shape.
-    """
-    knows, has = model.manifest.signature, dataset.description
-    if (knows.classes, knows.image_shape) != (has.classes, has.image.shape):
-        raise ContractError(
-            f"{model.folder} answers {knows.image_shape} images of {list(knows.classes)}, {dataset.folder} holds "
-            f"{has.image.shape} images of {list(has.classes)}; give the dataset that the model was trained on")
 
 
 def spread(rows: int, count: int) -> npt.NDArray[np.intp]:

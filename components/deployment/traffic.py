@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from penstock.components.contracts.errors import StepError
-from penstock.components.control.base import ControlPlane, Manifest, ObjectConflict
+from penstock.components.control.base import ABSENT, ControlPlane, Manifest, ObjectConflict
 from penstock.components.control.inference_service import (
     NOTHING,
     SETTLED,
@@ -33,7 +33,6 @@ from penstock.components.control.lease import CanaryLease
 
 __all__ = ["describe", "finish_trial", "return_to_stable", "start_trial"]
 
-ABSENT = "0"  # as resourceVersion: there must be no such object
 POLL = 0.2  # seconds between two looks at the object
 ATTEMPTS = 5  # a status written in between is no reason to give up
 STALE_SECONDS = 5.0  # after a change the status may speak of what was there before

@@ -64,7 +64,7 @@ def test_another_job_of_the_name_is_a_conflict(bed: Any, kind: str) -> None:
     first = bed.apply(job)
     other = bed.job(kind, "print('another')") | {"metadata": job["metadata"]}
 
-    with pytest.raises(ObjectConflict, match="exists and is another; a job is immutable, so delete it first"):
+    with pytest.raises(ObjectConflict, match=r"exists and is another; a .*Job is immutable, so delete it first"):
         bed.apply(other)
 
     assert bed.get(job)["metadata"]["uid"] == first["metadata"]["uid"]

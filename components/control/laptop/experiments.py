@@ -16,26 +16,26 @@ from datetime import timedelta
 from pathlib import Path
 
 from penstock.components.control.base import (
+    ABSENT,
     HASH_ANNOTATION,
     ControlError,
     ControlPlane,
     LogLine,
     Manifest,
     NotFound,
-    ObjectConflict,
     ObjectRef,
     UnsupportedField,
     manifest_hash,
 )
 from penstock.components.control.katib import validate_experiment
 from penstock.components.control.katib_template import KINDS, render_trial
-from penstock.components.control.laptop import agents, processes
+from penstock.components.control.laptop import agents
 from penstock.components.control.laptop.experiment_keeper import ExperimentKeeper
 from penstock.components.control.laptop.experiment_status import is_over, mark
 from penstock.components.control.laptop.fields import refuse_unknown
 from penstock.components.control.laptop.job_status import now
-from penstock.components.control.laptop.jobs import OWNER_ANNOTATION
-from penstock.components.control.laptop.store import ABSENT, POLL_SECONDS, Store
+from penstock.components.control.laptop.ownership import adoption, kept_here
+from penstock.components.control.laptop.store import POLL_SECONDS, Store
 from penstock.components.control.laptop.suggestions import Suggestions
 from penstock.components.control.laptop.trials import EXPERIMENT_LABEL, NUMBER_ANNOTATION, job_ref, objective_of
 
@@ -77,17 +77,10 @@ class ExperimentController:
             present = self._store.load(ref)
             if present is None:
                 return self._create(manifest)
-            metadata = present["metadata"]
-            same = metadata["annotations"][HASH_ANNOTATION] == manifest_hash(manifest)
-            if is_over(present) or metadata["uid"] in _keepers:
-                if not same:
-                    raise ObjectConflict(f"{ref} exists and is another; it cannot be edited here, so delete it first")
+            found = adoption(present, manifest, ours=is_over(present) or present["metadata"]["uid"] in _keepers)
+            if found == "adopt":
                 return present
-            keeper = processes.Process.model_validate_json(metadata["annotations"][OWNER_ANNOTATION])
-            if processes.is_alive(keeper):
-                raise ObjectConflict(f"{ref} is kept by the living process {keeper.pid}; wait for it, or end it")
-            log.info("experiment=%s owner=%d dead=true same=%s action=take-over", ref.name, keeper.pid, same)
-            if same and (taken := self._take_over(present)) is not None:
+            if found == "take over" and (taken := self._take_over(present)) is not None:
                 return taken
             self.delete(ref)
             return self._create(manifest)
@@ -159,7 +152,7 @@ class ExperimentController:
 
     def _create(self, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
-        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: processes.this_process().model_dump_json(),
+        own = {HASH_ANNOTATION: manifest_hash(manifest), **kept_here(),
                SEED_ANNOTATION: _seed(manifest)}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
         experiment = self._store.put(manifest | {"metadata": annotated})
@@ -183,7 +176,7 @@ class ExperimentController:
                 log.warning("experiment=%s trial=%d drawn=%s found=%s action=start-anew", present["metadata"]["name"],
                             number, drawn, asked)
                 return None
-        present["metadata"]["annotations"][OWNER_ANNOTATION] = processes.this_process().model_dump_json()
+        present["metadata"]["annotations"] |= kept_here()
         experiment = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
         over = tuple(f"{trial['metadata']['name']}-".encode() for trial in trials if is_over(trial))
         lines = self._lines(present["metadata"]["name"])  # the others' jobs will say again what they have said

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from penstock.components.control.base import (
+    ABSENT,
     HASH_ANNOTATION,
     ControlError,
     LogLine,
@@ -22,15 +23,15 @@ from penstock.components.control.base import (
     ObjectRef,
     manifest_hash,
 )
-from penstock.components.control.laptop import agents, processes
+from penstock.components.control.laptop import agents
 from penstock.components.control.laptop.job_keeper import JobKeeper
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import is_finished
-from penstock.components.control.laptop.store import ABSENT, POLL_SECONDS, Store
+from penstock.components.control.laptop.ownership import adoption, kept_here
+from penstock.components.control.laptop.store import POLL_SECONDS, Store
 
 __all__ = ["JobController"]
 
-OWNER_ANNOTATION = "penstock.dev/owner"  # pid and start time of the process that keeps the job
 log = logging.getLogger(__name__)
 _keepers: dict[str, JobKeeper] = {}  # by uid; of this process, whichever controller started them
 _applying = threading.Lock()  # between a look whether a job is there and the start of its agents
@@ -66,23 +67,13 @@ class JobController:
             if manifest["metadata"].get("resourceVersion", metadata["resourceVersion"]) != metadata["resourceVersion"]:
                 raise ObjectConflict(f"{ref} is at version {metadata['resourceVersion']} now, the manifest expects "
                                      f"{manifest['metadata']['resourceVersion']}: get it again, look, and apply anew")
-            same = metadata["annotations"][HASH_ANNOTATION] == manifest_hash(manifest)
-            if is_finished(present) or metadata["uid"] in _keepers:
-                if not same:
-                    raise ObjectConflict(f"{ref} exists and is another; a job is immutable, so delete it first")
+            found = adoption(present, manifest, ours=is_finished(present) or metadata["uid"] in _keepers)
+            if found == "adopt":
                 return present
-            owner = processes.Process.model_validate_json(metadata["annotations"][OWNER_ANNOTATION])
-            if processes.is_alive(owner):
-                raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
-            log.info("job=%s owner=%d dead=true same=%s action=take-over", ref.name, owner.pid, same)
-            if same:
+            if found == "take over":
                 return self._take_over(present)
             self.delete(ref)
             return self._create(manifest)
-
-    def get(self, ref: ObjectRef) -> Manifest | None:
-        """Return the job as it is now, or None."""
-        return self._store.load(ref)
 
     def watch(self, ref: ObjectRef, timeout: timedelta) -> Iterator[Manifest]:
         """Yield the job now and at each change, until it is finished or gone, or the time is over."""
@@ -131,7 +122,7 @@ class JobController:
 
     def _create(self, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
-        own = {HASH_ANNOTATION: manifest_hash(manifest), OWNER_ANNOTATION: processes.this_process().model_dump_json()}
+        own = {HASH_ANNOTATION: manifest_hash(manifest), **kept_here()}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
         job = self._store.put(manifest | {"metadata": annotated})
         kind_of(job).begin(job)
@@ -143,7 +134,7 @@ class JobController:
 
     def _take_over(self, present: Manifest) -> Manifest:
         """Go on with a job whose owner died: it stays the same object, its pods are new."""
-        present["metadata"]["annotations"][OWNER_ANNOTATION] = processes.this_process().model_dump_json()
+        present["metadata"]["annotations"] |= kept_here()
         job = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
         agents.end_agents(job)
         self._keep(job)

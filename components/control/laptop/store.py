@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock.components.contracts.folder import write_atomically
-from penstock.components.control.base import ControlError, Manifest, ObjectConflict, ObjectRef
+from penstock.components.control.base import ABSENT, ControlError, Manifest, ObjectConflict, ObjectRef
 
-__all__ = ["ABSENT", "POLL_SECONDS", "SERVER_FIELDS", "Store"]
+__all__ = ["POLL_SECONDS", "SERVER_FIELDS", "Store"]
 
-ABSENT = "0"  # as `metadata.resourceVersion`: the object must not exist yet
 SERVER_FIELDS = ("uid", "creationTimestamp", "generation", "resourceVersion")  # of the metadata
 ASKED_FIELDS = ("labels", "annotations")
 POLL_SECONDS = 0.1

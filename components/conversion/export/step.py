@@ -26,12 +26,12 @@ from penstock.components.contracts.model import (
     files_sha256,
     version_of,
 )
+from penstock.components.conversion.rows import choose_split, spread
 
 __all__ = ["ExportConfig", "check_parity", "run"]
 
 Images = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
-CHECKED_ON = ("validation", "test", "train")  # the first that has rows; parity needs real pixels, not unseen ones
 
 
 class ExportConfig(Config):
@@ -63,7 +63,8 @@ def run(dataset: Path | str, trained: Path | str, target: Path | str, service: s
     if target.exists():
         return _present(target, model, service, config)
     model.require_fit(source)
-    split, images = _images(source)
+    split = choose_split(source)  # parity needs real pixels, not unseen ones
+    images = images_array(source.read(split), source.description.image)
     import torch
 
     from penstock.components.conversion.export.graph import onnx_bytes
@@ -77,14 +78,14 @@ def run(dataset: Path | str, trained: Path | str, target: Path | str, service: s
             parts = torch.split(torch.from_numpy(some), config.batch_size)
             return torch.cat([pixels_in(part) for part in parts]).numpy()
 
-    golden = _evenly(images, config.golden_rows)
+    golden = images[spread(len(images), config.golden_rows)]
     with complete_folder(target) as building:
         (building / ONNX_FILE).write_bytes(onnx_bytes(pixels_in, manifest.signature.image_shape, config.opset))
         (building / WEIGHTS).write_bytes((model.folder / WEIGHTS).read_bytes())
         (building / NETWORK).write_text(manifest.built.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (building / GOLDEN).write_bytes(_npz(inputs=golden, logits=torch_logits(golden)))
         _seal(building, model, service, run_id, config)
-        compared = _evenly(images, config.parity_rows or len(images))
+        compared = images[spread(len(images), config.parity_rows or len(images))]
         check_parity(building, compared, torch_logits(compared), split, config.tolerance)
     return Model(target)
 
@@ -131,21 +132,6 @@ def _present(target: Path, trained: TrainedModel, service: str, config: ExportCo
         raise ContractError(f"{target} holds another export: version {model.version} of {model.manifest.name}, made "
                             f"from weights {str(found[1])[:12]}; remove it or export to a new folder")
     return model
-
-
-def _images(dataset: Dataset) -> tuple[str, Images]:
-    """Read the split to compare on."""
-    splits = dataset.manifest.splits
-    split = next((name for name in CHECKED_ON if name in splits and splits[name].rows), "")
-    if not split:
-        raise StepError(f"{dataset.folder} has no rows in any of {CHECKED_ON}: there is nothing to check the export on")
-    return split, images_array(dataset.read(split), dataset.description.image)
-
-
-def _evenly(images: Images, count: int) -> Images:
-    """Take `count` rows, spread over the split; all where it has no more."""
-    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
-    return np.ascontiguousarray(images[chosen])
 
 
 def _npz(**arrays: npt.NDArray[np.generic]) -> bytes:

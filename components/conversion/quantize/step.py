@@ -29,7 +29,7 @@ from penstock.components.contracts.model import (
     files_sha256,
     version_of,
 )
-from penstock.components.conversion.rows import require_fit, spread
+from penstock.components.conversion.rows import spread
 
 __all__ = ["QuantizeConfig", "run"]
 
@@ -71,7 +71,7 @@ def run(dataset: Path | str, exported: Path | str, target: Path | str, config: Q
     made_from = _made_from(source, model, config)
     if target.exists():
         return _present(target, made_from)
-    require_fit(model, source)
+    model.require_fit(source)
     started = time.perf_counter()
     from penstock.components.conversion.quantize.graph import int8_bytes
 

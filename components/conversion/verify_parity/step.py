@@ -15,7 +15,7 @@ from penstock.components.contracts.folder import text_sha256
 from penstock.components.contracts.model import ONNX_FILE, WEIGHTS, Model, copy_model
 from penstock.components.contracts.onnx import OnnxModel
 from penstock.components.contracts.reports import REPORT, ParityReport
-from penstock.components.conversion.rows import choose_split, require_fit, spread
+from penstock.components.conversion.rows import choose_split, spread
 from penstock.components.conversion.verify_parity.latency import cpu_name, measure_latency
 from penstock.components.conversion.verify_parity.verdict import Name, VerifyParityConfig, measure_figures, pick
 
@@ -40,7 +40,7 @@ def run(dataset: Path | str, exported: Path | str, quantized: Path | str, target
     """
     source, models = Dataset(dataset), _candidates(Model(exported), Model(quantized), config)
     for model in models.values():
-        require_fit(model, source)
+        model.require_fit(source)
     inputs = _inputs(source, models, config)
     if (Path(target) / REPORT).is_file():
         report = ParityReport.load(target)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from penstock.components.contracts.dataset import Description
 from penstock.components.contracts.errors import ContractError
 from penstock.components.contracts.folder import text_sha256
+from penstock.components.contracts.image import PICTURE_SUFFIXES
 from penstock.components.data.ingest.config import IngestConfig
 from penstock.components.data.ingest.listing import Listing, list_folder
 from penstock.components.data.ingest.pictures import Pictures
@@ -25,7 +26,6 @@ __all__ = ["load"]
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 SPLITS = ("train", "test")
 OTHER_SOURCES = (".csv", ".csv.gz", ".parquet", "-ubyte", "-ubyte.gz")
 
@@ -100,7 +100,7 @@ def _list_images(root: Location, listing: Listing) -> list[ImageFile]:
             names = tree.images(f"{place}{class_name}/")
             if not names:
                 raise ContractError(f"class folder {root.join(place + class_name).uri} holds no image "
-                                    f"({', '.join(sorted(SUFFIXES))}); fill it, or remove it")
+                                    f"({', '.join(sorted(PICTURE_SUFFIXES))}); fill it, or remove it")
             files += [ImageFile(name, split, class_name) for name in names]
     known = {file.class_name for file in files if file.split == "train"}
     strange = sorted({file.class_name for file in files} - known)
@@ -120,7 +120,7 @@ class _Tree:
             self._below.setdefault(f"{parent}/" if parent else "", set()).add(name)
         self._images: dict[str, list[str]] = {}
         for file in listing.files:
-            if PurePosixPath(file).suffix.lower() in SUFFIXES:
+            if PurePosixPath(file).suffix.lower() in PICTURE_SUFFIXES:
                 for place in PurePosixPath(file).parents:
                     self._images.setdefault(f"{place}/", []).append(file)
 

@@ -175,7 +175,7 @@ def test_a_trained_model_refuses_rows_it_cannot_answer(tmp_path: Path) -> None:
 
     trained = write_trained(tmp_path / "trained")
     trained.require_fit(dataset(("bag", "boot"), 2))
-    with pytest.raises(ContractError, match=r"trained for \(2, 2, 1\) images .* holds \(3, 3, 1\)"):
+    with pytest.raises(ContractError, match=r"made for \(2, 2, 1\) images .* holds \(3, 3, 1\)"):
         trained.require_fit(dataset(("bag", "boot"), 3))
     with pytest.raises(ContractError, match=r"images of \['boot', 'bag'\]; give the dataset it was trained on"):
         trained.require_fit(dataset(("boot", "bag"), 2))

@@ -55,7 +55,7 @@ def test_a_job_is_created_in_our_namespace_and_adopted_by_its_hash(plane: Kubern
     assert first["metadata"]["annotations"] == {HASH_ANNOTATION: manifest_hash(job())}
     posts = [(path, query) for method, path, query, _ in server.requests if method == "POST"]
     assert posts == [(JOB, {"fieldManager": "penstock", "fieldValidation": "Strict"})]
-    with pytest.raises(ObjectConflict, match="a job is immutable"):
+    with pytest.raises(ObjectConflict, match="is immutable, so delete it first"):
         plane.apply(job("false"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock.components.contracts.dataset import Dataset, write_dataset
 from penstock.components.contracts.errors import ContractError, StepError
 from penstock.components.contracts.model import Model
-from penstock.components.conversion.rows import choose_split, require_fit, spread
+from penstock.components.conversion.rows import choose_split, spread
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
@@ -35,9 +35,9 @@ def test_the_first_held_out_split_with_rows_is_taken(sides: Dataset, tmp_path: P
 
 
 def test_a_model_of_other_classes_is_refused(sides: Dataset, convnet: Model, tmp_path: Path) -> None:
-    require_fit(convnet, sides)
+    convnet.require_fit(sides)
 
     renamed = sides.description.model_copy(update={"classes": ("dark", "left", "top")})
     other = write_dataset(tmp_path / "data", renamed, {"test": sides.read("test")})
-    with pytest.raises(ContractError, match=r"answers \(8, 8, 1\) images of .*'right'.*holds .*'top'.*trained on"):
-        require_fit(convnet, other)
+    with pytest.raises(ContractError, match=r"was made for \(8, 8, 1\) images of .*'right'.*holds .*'top'.*trained on"):
+        convnet.require_fit(other)

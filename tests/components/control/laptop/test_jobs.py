@@ -57,6 +57,10 @@ def job_of(program: str, workers: int = 1, restart: str = "OnFailure", **policy:
 REF = ObjectRef.of(job_of(""))
 
 
+def stored(folder: Path) -> Manifest | None:
+    return Store(folder / "objects").load(REF)
+
+
 def finish(controller: JobController) -> Manifest:
     return list(controller.watch(REF, PATIENCE))[-1]
 
@@ -169,7 +173,7 @@ time.sleep(60)
 """
 
 
-def test_delete_ends_the_whole_tree_even_what_left_the_session(controller: JobController) -> None:
+def test_delete_ends_the_whole_tree_even_what_left_the_session(controller: JobController, tmp_path: Path) -> None:
     uid = controller.apply(job_of(ESCAPING))["metadata"]["uid"]
     tree = wait_for(lambda: len(found := processes.marked(uid)) == 2 and found)
 
@@ -177,7 +181,7 @@ def test_delete_ends_the_whole_tree_even_what_left_the_session(controller: JobCo
 
     assert processes.marked(uid) == []
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in tree)
-    assert controller.get(REF) is None
+    assert stored(tmp_path) is None
     controller.delete(REF)
 
 
@@ -197,7 +201,7 @@ def test_adopts_the_same_job_and_refuses_another_of_its_name(controller: JobCont
 
     assert controller.apply(job_of(SLEEP))["metadata"]["uid"] == uid
     assert len(processes.marked(uid)) == 1
-    with pytest.raises(ObjectConflict, match="a job is immutable, so delete it first"):
+    with pytest.raises(ObjectConflict, match="a PyTorchJob is immutable, so delete it first"):
         controller.apply(job_of("print()"))
 
 
@@ -222,7 +226,7 @@ def test_a_job_of_a_dead_process_is_taken_over_and_of_a_living_one_is_not(
         assert owner.stdout is not None
         try:
             assert owner.stdout.readline() == "applied\n"
-            job = controller.get(REF)
+            job = stored(tmp_path)
             assert job is not None
             orphans = processes.marked(job["metadata"]["uid"])
             with pytest.raises(ObjectConflict, match=f"kept by the living process {owner.pid}"):
@@ -245,18 +249,18 @@ def test_a_deletion_by_another_process_restarts_nothing(controller: JobControlle
 
     JobController(Store(tmp_path / "objects"), tmp_path / "logs").delete(REF)
 
-    assert controller.get(REF) is None
+    assert stored(tmp_path) is None
     assert list(controller.watch(REF, PATIENCE)) == []
     assert processes.marked(uid) == []
 
 
-def test_a_program_that_is_not_installed_is_named(controller: JobController) -> None:
+def test_a_program_that_is_not_installed_is_named(controller: JobController, tmp_path: Path) -> None:
     job = job_of("")
     job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]["command"] = ["torchrum"]
 
     with pytest.raises(ControlError, match="torchrum is not there: install penstock with its torch extra"):
         controller.apply(job)
-    assert controller.get(REF) is None
+    assert stored(tmp_path) is None
 
 
 def test_logs_of_no_job(controller: JobController) -> None:

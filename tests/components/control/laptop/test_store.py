@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.components.control.base import ControlError, Manifest, ObjectConflict, ObjectRef
-from penstock.components.control.laptop.store import ABSENT, Store
+from penstock.components.control.base import ABSENT, ControlError, Manifest, ObjectConflict, ObjectRef
+from penstock.components.control.laptop.store import Store
 
 REF = ObjectRef("v1", "Thing", "one")
 

@@ -168,7 +168,7 @@ def test_bad_input_is_explained(sides: Dataset, good: Path, train_sides: Callabl
     empty = write_dataset(tmp_path / "data", sides.description, {"test": sides.read("test").slice(0, 0)})
     other = train_sides(steps=0, classes=("dark", "left", "top"))
 
-    with pytest.raises(StepError, match="nothing to check the export on"):
+    with pytest.raises(StepError, match="nothing to measure on"):
         run(empty.folder, good, tmp_path / "model", "sides", "run-1", DEFAULTS)
     with pytest.raises(ContractError, match="give the dataset it was trained on"):
         run(sides.folder, other, tmp_path / "model", "sides", "run-1", DEFAULTS)

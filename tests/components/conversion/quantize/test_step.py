@@ -101,7 +101,7 @@ def test_bad_input_is_explained_and_nothing_is_written(sides: Dataset, convnet: 
 
     renamed = sides.description.model_copy(update={"classes": ("dark", "left", "top")})
     other = write_dataset(tmp_path / "renamed", renamed, {"train": sides.read("train")})
-    with pytest.raises(ContractError, match="give the dataset that the model was trained on"):
+    with pytest.raises(ContractError, match="give the dataset it was trained on"):
         run(other.folder, convnet.folder, target, DEFAULTS)
 
     with pytest.raises(ContractError, match=f"{MODEL_MANIFEST} is missing"):

@@ -139,7 +139,7 @@ def test_bad_input_is_explained_and_nothing_is_written(sides: Dataset, convnet: 
         run(sides.folder, convnet.folder, int8.folder, target, shipped, VerifyParityConfig(split="holdout"))
     renamed = sides.description.model_copy(update={"classes": ("dark", "left", "top")})
     dataset = write_dataset(tmp_path / "renamed", renamed, {"test": sides.read("test")})
-    with pytest.raises(ContractError, match="give the dataset that the model was trained on"):
+    with pytest.raises(ContractError, match="give the dataset it was trained on"):
         run(dataset.folder, convnet.folder, int8.folder, target, shipped, QUICK)
     assert not target.exists()
     assert not shipped.exists()
