@@ -1,0 +1,45 @@
+"""What a test answers: a verdict with its reason, the numbers behind it, and how sure they are.
+
+Knows no metric and no data; the wording of a metric is its test's.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+__all__ = ["NEVER", "Decision", "Verdict"]
+
+Verdict = Literal["within", "worse", "undecided"]
+NEVER = -1  # as `Decision.more`: the canary is too close to the tolerance for any number of requests
+
+
+class Decision(NamedTuple):
+    """What is known now, valid however often and whenever one looks.
+
+    Attributes:
+        verdict: within: the canary is not worse than the tolerance; worse: it is; undecided: neither is shown.
+        reason: one sentence for a person.
+        estimate: the canary against stable, in the unit of the tolerance.
+        lower: the true value is below it with probability `alpha` at most, over all looks together.
+        upper: the true value is above it with probability `alpha` at most, over all looks together.
+        samples: of the canary, in the units that are independent: requests, sessions, blocks, or events.
+        log_e_worse: natural logarithm of the evidence against "not worse than the tolerance", now.
+        log_e_within: the same against "at least as bad as the tolerance"; -inf stands for a refusal to look.
+        alpha: probability of a wrong verdict of either kind, over all looks together.
+        more: canary samples that it may still take; 0: decided, `NEVER`: no number would do.
+    """
+
+    verdict: Verdict
+    reason: str
+    estimate: float
+    lower: float
+    upper: float
+    samples: int
+    log_e_worse: float
+    log_e_within: float
+    alpha: float
+    more: int = 0
+
+    @property
+    def threshold(self) -> float:
+        """Return the logarithm of evidence at which a verdict falls (Ville's inequality)."""
+        return math.log(1 / self.alpha)
