@@ -149,12 +149,12 @@ def _score(b: Floats, c: Floats, n: Floats, delta: Floats) -> Floats:
 def _counts(values: npt.ArrayLike) -> Floats:
     counts = np.asarray(values, dtype=np.float64)
     if not ((counts >= 0) & (counts == np.floor(counts)) & (counts < math.inf)).all():
-        raise ContractError(f"rows are counted in whole numbers from 0, not {values}")
+        raise ContractError(f"rows are counted in whole numbers from 0, not {counts}")
     return counts
 
 
 def _table(gained: npt.ArrayLike, lost: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     b, c, n = np.broadcast_arrays(_counts(gained), _counts(lost), _counts(rows))
     if not ((n >= 1) & (b + c <= n)).all():
-        raise ContractError(f"{gained} rows gained and {lost} lost are no part of {rows} rows; give counts of one split")
+        raise ContractError(f"{b} rows gained and {c} lost are no part of {n} rows; give counts of one split")
     return b, c, n

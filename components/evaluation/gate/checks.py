@@ -3,13 +3,15 @@
 Arithmetic only: reads no file and asks no control plane.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import Field
+from scipy.special import ndtri
 
 from penstock.components.contracts.config import Config
-from penstock.components.contracts.reports import Check, EvaluationReport
+from penstock.components.contracts.reports import Check, EvaluationReport, Interval
 from penstock.components.evaluation.metrics import (
     calibration,
     class_metrics,
@@ -20,11 +22,26 @@ from penstock.components.evaluation.metrics import (
 )
 from penstock.components.evaluation.predictions import Predictions
 from penstock.components.evidence.paired import Comparison
+from penstock.components.evidence.slices import (
+    POWER,
+    SliceFinding,
+    detectable_loss,
+    judge_slices,
+)
 
-__all__ = ["Contest", "GateConfig", "Part", "absolute_checks", "change_checks", "figures", "finding"]
+__all__ = [
+    "Contest",
+    "GateConfig",
+    "Part",
+    "absolute_checks",
+    "chance",
+    "change_checks",
+    "figures",
+    "judge_parts",
+    "points",
+]
 
 LEAST_P = 0.0001  # a smaller chance is not told apart: no decision turns on it
-Finding = Literal["worse", "no worse", "undecided"]
 
 
 class GateConfig(Config):
@@ -37,11 +54,14 @@ class GateConfig(Config):
     max_accuracy_drop: float = Field(default=0.005, ge=0, le=1, description="Accuracy that may be lost against the "
                                      "serving version on the same rows, a share; 1: off.")
     max_macro_f1_drop: float = Field(default=1.0, ge=0, le=1, description="Macro F1 that may be lost; 1: off.")
-    max_ece_rise: float = Field(default=1.0, ge=0, le=1, description="Calibration error that may be gained; 1: off.")
+    max_ece_rise: float = Field(default=1.0, ge=0, le=1, description="Calibration error that may be gained, a root "
+                                "mean square over the bins less what chance adds; 1: off.")
     max_slice_drop: float = Field(default=0.05, ge=0, le=1, description="Accuracy that a slice or a class may lose; it "
-                                  "counts where the rows prove it; 1: off.")
+                                  "counts where the rows show it; 1: off.")
     min_slice_rows: int = Field(default=30, ge=1, description="Rows a slice or class needs to be compared; 1: all are.")
-    require_evidence: bool = Field(default=False, description="true: limits must be kept by the near end of the "
+    slice_fdr: float = Field(default=0.05, gt=0, lt=0.5, description="False discovery rate over slices and classes: "
+                             "the share of those called worse that may be so by chance, on average.")
+    require_evidence: bool = Field(default=False, description="true: limits must be kept by the worse end of the "
                                    "interval, and an undecided slice blocks.")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the two-sided intervals.")
 
@@ -56,15 +76,27 @@ class Part(NamedTuple):
 
     name: str  # "source = web", "class = bag"
     comparison: Comparison
+    found: SliceFinding | None  # None: the limit on slices is off
 
 
 class Contest(NamedTuple):
-    """The candidate and the serving version on the same rows."""
+    """The candidate and the serving version on the same rows; an interval is None where its limit is off."""
 
     version: str
     serving: dict[str, float]
     overall: Comparison
     parts: tuple[Part, ...]
+    macro_f1: Interval | None = None  # the candidate's minus the serving version's
+    calibration: Interval | None = None
+
+
+def judge_parts(slices: Mapping[str, Comparison], config: GateConfig) -> tuple[Part, ...]:
+    """Say of each slice and class what its rows show; the more of them there are, the more each must show."""
+    if config.max_slice_drop == 1:
+        return tuple(Part(name, comparison, None) for name, comparison in slices.items())
+    found = judge_slices([*slices.values()], config.max_slice_drop, config.slice_fdr)
+    return tuple(Part(name, comparison, entry)
+                 for (name, comparison), entry in zip(slices.items(), found, strict=True))
 
 
 def figures(answers: Predictions, classes: Sequence[str], ece_bins: int) -> dict[str, float]:
@@ -100,59 +132,82 @@ def absolute_checks(evaluation: EvaluationReport, config: GateConfig) -> list[Ch
     return checks
 
 
-def change_checks(candidate: dict[str, float], contest: Contest, config: GateConfig) -> list[Check]:
+def change_checks(contest: Contest, config: GateConfig) -> list[Check]:
     """Hold the candidate against the serving version; a limit that is off makes no check."""
     checks = []
     if config.max_accuracy_drop < 1:
         checks.append(_accuracy_change(contest.overall, config))
-    if config.max_macro_f1_drop < 1:
-        change = candidate["macro_f1"] - contest.serving["macro_f1"]
-        checks.append(Check(name="macro_f1_change", passed=change >= -config.max_macro_f1_drop, value=change,
-                            rule=f">= -{config.max_macro_f1_drop:g}",
-                            detail=f"serving {contest.serving['macro_f1']:.4f}"))
-    if config.max_ece_rise < 1:
-        change = candidate["ece"] - contest.serving["ece"]
-        checks.append(Check(name="calibration_error_change", passed=change <= config.max_ece_rise, value=change,
-                            rule=f"<= {config.max_ece_rise:g}", detail=f"serving {contest.serving['ece']:.4f}"))
+    if contest.macro_f1:
+        checks.append(_no_lower("macro_f1_change", contest.macro_f1, config.max_macro_f1_drop, config,
+                                f"serving {contest.serving['macro_f1']:.4f}"))
+    if contest.calibration:
+        checks.append(_calibration_change(contest.calibration, config))
     if config.max_slice_drop < 1:
         checks += _part_checks(contest.parts, config)
     return checks
 
 
-def finding(comparison: Comparison, max_drop: float) -> Finding:
-    """Say what the rows show about a loss of more than `max_drop`: it is there, it is not, or they are too few."""
-    if comparison.difference.upper < -max_drop:
-        return "worse"
-    return "no worse" if comparison.difference.lower >= -max_drop else "undecided"
+def points(loss: float) -> str:
+    """Say a loss of accuracy in points, as coarse as it is: 15 points, 0.92 points."""
+    return f"{100 * loss:.2g} points" if loss < 0.995 else "100 points"
+
+
+def chance(p_value: float) -> str:
+    """Say a p-value: p = 0.2, or p < 0.0001."""
+    return f"p = {p_value:.2g}" if p_value >= LEAST_P else f"p < {LEAST_P}"
+
+
+def _no_lower(name: str, found: Interval, drop: float, config: GateConfig, remark: str, scale: str = "+.4f") -> Check:
+    value, bound = (found.lower, "lower bound ") if config.require_evidence else (found.estimate, "")
+    return Check(name=name, passed=value >= -drop, value=value, rule=f"{bound}>= -{drop:g}",
+                 detail=f"{_told(found, scale)}; {remark}")
+
+
+def _told(found: Interval, scale: str) -> str:
+    return f"{found.level:.0%} interval {found.lower:{scale}} to {found.upper:{scale}}"
 
 
 def _accuracy_change(overall: Comparison, config: GateConfig) -> Check:
-    difference = overall.difference
-    value = difference.lower if config.require_evidence else difference.estimate
-    bound = "lower bound " if config.require_evidence else ""
-    chance = f"p = {overall.p_value:.2g}" if overall.p_value >= LEAST_P else f"p < {LEAST_P}"
-    detail = (f"{difference.level:.0%} interval {difference.lower:+.2%} to {difference.upper:+.2%}; of "
-              f"{overall.rows:,} rows only the candidate has {overall.gained:,} right, only the serving version "
-              f"{overall.lost:,} (exact McNemar {chance})")
-    return Check(name="accuracy_change", passed=value >= -config.max_accuracy_drop, value=value,
-                 rule=f"{bound}>= -{config.max_accuracy_drop:g}", detail=detail)
+    drop, threshold = config.max_accuracy_drop, float(ndtri(0.5 - config.confidence / 2))
+    least = detectable_loss(overall.rows, overall.gained / overall.rows, drop, threshold)
+    power = (f"a true loss of {points(least)} would be shown to break the limit with {POWER:.0%} chance"
+             if math.isfinite(least) else "no loss, however large, could be shown by so few rows")
+    remark = (f"of {overall.rows:,} rows only the candidate has {overall.gained:,} right, only the serving version "
+              f"{overall.lost:,} (exact McNemar {chance(overall.p_value)}); {power}")
+    return _no_lower("accuracy_change", overall.difference, drop, config, remark, "+.2%")
+
+
+def _calibration_change(found: Interval, config: GateConfig) -> Check:
+    value, bound = (found.upper, "upper bound ") if config.require_evidence else (found.estimate, "")
+    return Check(name="calibration_error_change", passed=value <= config.max_ece_rise, value=value,
+                 rule=f"{bound}<= {config.max_ece_rise:g}",
+                 detail=f"{_told(found, '+.4f')}; root mean square over the bins, less what chance adds")
 
 
 def _part_checks(parts: Sequence[Part], config: GateConfig) -> list[Check]:
-    worse = [part for part in parts if finding(part.comparison, config.max_slice_drop) == "worse"]
-    undecided = [part for part in parts if finding(part.comparison, config.max_slice_drop) == "undecided"]
+    worse = [part for part in parts if part.found and part.found.verdict == "worse"]
+    undecided = [part for part in parts if part.found and part.found.verdict == "undecided"]
     total, limit = f"of {len(parts)} slices and classes", f"{config.max_slice_drop:g}"
     return [
         Check(name="slices_worse", passed=not worse, value=len(worse), rule="= 0",
-              detail=f"{len(worse)} {total} lost more than {limit}, by all of the interval{_names(worse)}"),
+              detail=f"{len(worse)} {total} lost more than {limit}, at a false discovery rate of "
+                     f"{config.slice_fdr:.2g}{_names(worse)}"),
         Check(name="slices_undecided", passed=not undecided, value=len(undecided), rule="= 0",
-              detail=f"{len(undecided)} {total} have too few rows to rule out a loss of {limit}{_names(undecided)}",
+              detail=f"{len(undecided)} {total} have too few rows to rule out a loss of {limit}"
+                     f"{_names(undecided, with_power=True)}",
               blocking=config.require_evidence),
     ]
 
 
-def _names(parts: Sequence[Part], most: int = 5) -> str:
+def _names(parts: Sequence[Part], most: int = 5, with_power: bool = False) -> str:
     """Name the slices that lost most, after a colon; "" for none."""
     ordered = sorted(parts, key=lambda part: part.comparison.difference.estimate)
-    shown = ", ".join(f"{part.name} {part.comparison.difference.estimate:+.1%}" for part in ordered[:most])
+    shown = ", ".join(f"{part.name} {part.comparison.difference.estimate:+.1%}{_power(part) if with_power else ''}"
+                      for part in ordered[:most])
     return (f": {shown}" if shown else "") + (f" and {len(parts) - most} more" if len(parts) > most else "")
+
+
+def _power(part: Part) -> str:
+    least = part.found.detectable if part.found else math.inf
+    told = f"a loss of less than {points(least)}" if math.isfinite(least) else "any loss"
+    return f" ({part.comparison.rows:,} rows cannot be relied on to show {told})"

@@ -3,8 +3,12 @@
 Lays out a finished report; decides nothing.
 """
 
+import math
+
 from penstock.components.contracts.reports import EvaluationReport, GateReport
-from penstock.components.evaluation.gate.checks import Contest, GateConfig, finding
+from penstock.components.evaluation.gate.checks import Contest, GateConfig, Part, chance, points
+from penstock.components.evidence.fixed import proportion
+from penstock.components.evidence.slices import POWER
 from penstock.components.reporting.page import Section, checks_table, render_page, table
 from penstock.components.reporting.plots import bars, intervals
 
@@ -47,11 +51,34 @@ def _parts(versus: Contest, config: GateConfig) -> Section:
     plot = intervals([part.name for part in ordered], [100 * change.estimate for change in changes],
                      [100 * change.lower for change in changes], [100 * change.upper for change in changes],
                      "change of accuracy, points")
-    rows = [[part.name, part.comparison.rows, part.comparison.gained, part.comparison.lost,
-             f"{100 * part.comparison.difference.estimate:+.2f}", f"{100 * part.comparison.difference.lower:+.2f}",
-             f"{100 * part.comparison.difference.upper:+.2f}", finding(part.comparison, config.max_slice_drop)]
-            for part in ordered]
-    headers = ["Slice", "Rows", "Gained", "Lost", "Change", "Lower", "Upper", "Finding"]
-    note = (f"Candidate minus serving version, largest loss first, in points with {config.confidence:.0%} intervals. "
-            f"Worse: all of the interval lies below {-100 * config.max_slice_drop:g}; undecided: a part of it does.")
-    return Section("Slices and classes", plot + table(headers, rows, numeric={1, 2, 3, 4, 5, 6}), note)
+    headers = ["Slice", "Rows", "Candidate", "Serving", "Change", "Lower", "Upper", "Finding", "p, adjusted",
+               "Could show"]
+    body = plot + table(headers, [_row(part) for part in ordered], numeric={1, 2, 3, 4, 5, 6, 8, 9})
+    return Section("Slices and classes", body, _legend(config))
+
+
+def _row(part: Part) -> list[object]:
+    found, change, level = part.found, part.comparison.difference, part.comparison.difference.level
+    shares = [proportion(right, part.comparison.rows, level)
+              for right in (part.comparison.both + part.comparison.gained, part.comparison.both + part.comparison.lost)]
+    cells: list[object] = [part.name, part.comparison.rows]
+    cells += [f"{share.estimate:.1%} ({100 * share.lower:.1f} to {100 * share.upper:.1f})" for share in shares]
+    cells += [f"{100 * value:+.2f}" for value in (change.estimate, change.lower, change.upper)]
+    if found is None:
+        return [*cells, "limit is off", "", ""]
+    could = points(found.detectable) if math.isfinite(found.detectable) else "no loss"
+    return [*cells, found.verdict, chance(found.adjusted).removeprefix("p ").removeprefix("= "), could]
+
+
+def _legend(config: GateConfig) -> str:
+    level, limit = f"{config.confidence:.0%}", f"{100 * config.max_slice_drop:g} points"
+    plain = (f"Candidate minus serving version on the same rows, largest loss first, in points; all intervals are "
+             f"{level} (of an accuracy Wilson's, of a change Tango's).")
+    if config.max_slice_drop == 1:
+        return plain
+    return (f"{plain} Worse: the slice lost more than {limit}. Of many slices some look bad by chance, so p is "
+            f"adjusted for their number (Benjamini and Hochberg): of the slices called worse a share of "
+            f"{config.slice_fdr:.2g} at most is called so by chance, on average; this is a false discovery rate. No "
+            f"worse: all of the interval lies above -{limit}. Undecided: the rows cannot tell. Could show: the "
+            f"smallest true loss that so many rows would have called worse with {POWER:.0%} chance; they would often "
+            f"have missed a smaller one.")

@@ -16,9 +16,10 @@ from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import EvaluationReport
 from penstock.components.control.base import ControlPlane
 from penstock.components.control.inference_service import NOTHING, Placement, service_ref, stable
-from penstock.components.evaluation.gate.checks import Contest, GateConfig, Part, figures
+from penstock.components.evaluation.gate.checks import Contest, GateConfig, figures, judge_parts
 from penstock.components.evaluation.predictions import Predictions
 from penstock.components.evaluation.slices import slices_of
+from penstock.components.evidence.bootstrap import calibration_difference, macro_f1_difference
 from penstock.components.evidence.paired import compare
 
 __all__ = ["contest", "misfit", "open_serving", "serving_now"]
@@ -76,7 +77,11 @@ def contest(model: Model, rows: pa.Table, images: npt.NDArray[np.uint8], candida
     for column in sorted({column for column, _ in listed}):
         groups |= {f"{column} = {part.value}": part.rows for part in slices_of(rows, column)
                    if (column, part.value) in listed}
-    parts = [Part(name, compare(ours[index], theirs[index], config.confidence))
-             for name, index in groups.items() if len(index) >= config.min_slice_rows]
-    overall = compare(ours, theirs, config.confidence)
-    return Contest(model.version, figures(serving, names, evaluation.ece_bins), overall, tuple(parts))
+    slices = {name: compare(ours[index], theirs[index], config.confidence)
+              for name, index in groups.items() if len(index) >= config.min_slice_rows}
+    macro_f1 = macro_f1_difference(candidate.labels, candidate.predicted, serving.predicted, len(names),
+                                   config.confidence) if config.max_macro_f1_drop < 1 else None
+    calibration = calibration_difference((candidate.confidence, ours), (serving.confidence, theirs),
+                                         evaluation.ece_bins, config.confidence) if config.max_ece_rise < 1 else None
+    return Contest(model.version, figures(serving, names, evaluation.ece_bins),
+                   compare(ours, theirs, config.confidence), judge_parts(slices, config), macro_f1, calibration)

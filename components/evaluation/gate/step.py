@@ -47,7 +47,7 @@ def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service
                             detail=reason or f"version {serving.version} answers the same rows"))
         versus = None if reason else _contest(model, source, answers, measured, config)
     if versus:
-        checks += change_checks(candidate, versus, config)
+        checks += change_checks(versus, config)
     report = judge(checks, measured, candidate, serving.version, versus, config)
     return report.save(target, render(report, measured, versus, service, config))
 

@@ -93,10 +93,24 @@ def test_a_worse_candidate_fails_and_the_reason_has_the_figures(sides: Dataset, 
     change = report.candidate["accuracy"] - report.serving["accuracy"]
     assert f"{change * 100:+.2f} points against serving version {models['good'].version}" in report.reason
     assert f"accuracy change is {change:.4g}, must be >= -0.005; " in report.reason
-    assert "of 5 slices and classes lost more than 0.05, by all of the interval: class = " in report.reason
+    assert "of 5 slices and classes lost more than 0.05, at a false discovery rate of 0.05: class = " in report.reason
     page = (tmp_path / "gate" / PAGE).read_text()
     assert "Candidate and serving version" in page
     assert "class = left" in page
+    assert "Could show" in page
+    assert "this is a false discovery rate" in page
+
+
+def test_f1_and_calibration_are_compared_row_by_row_and_slices_are_shown_without_a_limit(
+        sides: Dataset, measured: dict[str, Path], models: dict[str, Model], tmp_path: Path) -> None:
+    config = GateConfig(max_accuracy_drop=1, max_slice_drop=1, max_macro_f1_drop=0.01, max_ece_rise=0.01)
+    report = run(sides.folder, measured["poor"], tmp_path / "gate", SERVICE, config, serving(models["good"]))
+
+    f1, calibration = [check for check in report.checks if check.name != "comparable"]
+    assert not f1.passed
+    assert f1.value == pytest.approx(report.candidate["macro_f1"] - report.serving["macro_f1"])
+    assert calibration.name == "calibration_error_change"
+    assert "limit is off" in (tmp_path / "gate" / PAGE).read_text()
 
 
 def test_the_serving_model_against_itself_is_no_different(sides: Dataset, measured: dict[str, Path],
