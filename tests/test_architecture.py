@@ -241,14 +241,14 @@ def test_every_package_has_an_empty_init() -> None:
     packages = {path.parent for path in ALL}
     assert not [name_of(folder) for folder in packages if not (folder / "__init__.py").is_file()]
     filled = [name_of(path) for path in ALL if path.name == "__init__.py" and path.read_text(encoding="utf-8")]
-    assert filled == ["components/images/__init__.py", "manifests/__init__.py"]
+    assert filled == ["components/evidence/__init__.py", "components/images/__init__.py", "manifests/__init__.py"]
 
 
 def test_tests_mirror_the_tree() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in sources("tests")} - {"."}
     folders = {folder for folder in folders
-               if folder.split("/")[0] not in ("notebooks", "cluster", "conformance", "benchmarks")}
+               if folder.split("/")[0] not in ("notebooks", "cluster", "conformance", "benchmarks", "simulation")}
     # A folder of tests mirrors a folder, or one module with much to test.
     assert not [folder for folder in folders
                 if not ((ROOT / folder).is_dir() or (ROOT / folder).with_suffix(".py").is_file())]
