@@ -74,18 +74,18 @@ def bet(gamblers: Gamblers, seen: Seen, window: Window) -> Floats:
     Returns:
         (*batch, D, K).
     """
-    axes = (..., None, None, None)  # level, null, effect
-    now = Window(*(np.asarray(part, float)[axes] for part in window))
+    window, seen = (Window(*(np.asarray(part, float) for part in window)),
+                    Seen(*(np.asarray(part, float) for part in seen)))
     nulls, effects = gamblers.nulls[:, None], gamblers.sign * gamblers.effects
-    known = np.asarray(seen.stable, float) > 0
-    level = _level(Seen(*(np.asarray(part, float)[axes] for part in seen)), nulls + effects)
-    if known.all():
-        found = _log_factor(now, level, nulls, effects)[..., 0, :, :]
-    else:
+    found = _log_factor(Window(*(part[..., None, None] for part in window)),
+                        _level(Seen(*(part[..., None, None] for part in seen)), nulls + effects), nulls, effects)
+    complete = (window.stable > 0) & (window.canary > 0)
+    first = complete & (seen.stable == 0)
+    if first.any():
         guesses = np.broadcast_to(FIRST_LEVELS[:, None, None], (len(FIRST_LEVELS), *(nulls + effects).shape))
-        mixed = logsumexp(_log_factor(now, guesses, nulls, effects), axis=-3, b=FIRST_WEIGHTS[:, None, None])
-        found = np.where(known[..., None, None], _log_factor(now, level, nulls, effects)[..., 0, :, :], mixed)
-    complete = (np.asarray(window.stable) > 0) & (np.asarray(window.canary) > 0)
+        beginning = Window(*(part[first][..., None, None, None] for part in window))
+        found[first] = logsumexp(_log_factor(beginning, guesses, nulls, effects), axis=-3,
+                                 b=FIRST_WEIGHTS[:, None, None])
     return np.where(complete[..., None, None], found, 0.0)
 
 
@@ -113,7 +113,7 @@ def _level(seen: Seen, effect: Floats) -> Floats:
 def _log_factor(window: Window, level: Floats, null: Floats, effect: Floats) -> Floats:
     low, high = np.maximum(0.0, -null) + 1e-9, np.minimum(1.0, 1.0 - null) - 1e-9
     level = np.clip(level, low, high)
-    stable, canary = np.maximum(window.stable, 1), np.maximum(window.canary, 1)
+    stable, canary = (np.where(part > 0, part, 1.0) for part in (window.stable, window.canary))
     # The point of the null that is hardest to tell from the alternative lies nearer to what is less well known.
     noise_s, noise_c = level * (1 - level) / stable, (level + null) * (1 - level - null) / canary
     anchor = np.clip(level + effect * noise_s / (noise_s + noise_c), low, high)

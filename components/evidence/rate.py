@@ -11,6 +11,7 @@ import numpy.typing as npt
 from penstock.components.contracts.errors import ContractError
 from penstock.components.evidence.capital import Gamblers, Seen, Window, bet, capital
 from penstock.components.evidence.decision import NEVER, Decision
+from penstock.components.evidence.dependence import Clumping
 from penstock.components.evidence.sequential import SequentialTest, State
 
 __all__ = ["RateTest", "difference_gamblers"]
@@ -54,7 +55,8 @@ class RateTest(SequentialTest):
     A window ends with an update after which both versions have requests; its evidence is multiplied with that of the
     windows before (`capital`), so shares of traffic and base rates may change from window to window. With probability
     at most alpha it ever says `worse` while p_canary - p_stable <= tolerance in every window, and with probability at
-    most alpha it ever says `within` while p_canary - p_stable >= tolerance in every window.
+    most alpha it ever says `within` while p_canary - p_stable >= tolerance in every window. Both are for independent
+    requests, or blocks of them; where no block is stated and events are seen to come in bursts, no verdict falls.
 
     Args:
         tolerance: absolute difference of shares: 0.001 is 0.1 points.
@@ -72,6 +74,7 @@ class RateTest(SequentialTest):
         self._best = np.zeros((2, len(nulls)))  # highest evidence of each row so far
         self._seen = Seen(*np.zeros(4))
         self._waiting = np.zeros(4)  # a window that is not complete
+        self._clumping = Clumping() if block == 1 else None  # who states a block has answered its question
         self._contrast = np.zeros(2)  # sums of weight x difference, and of weight (Mantel and Haenszel 1959)
 
     def update(self, stable: Counts, canary: Counts) -> None:
@@ -91,6 +94,8 @@ class RateTest(SequentialTest):
                                 f"with no more events than requests")
         self._waiting += counts
         if self._waiting[1] and self._waiting[3]:
+            if self._clumping:
+                self._clumping.update(tuple(self._waiting[:2]), tuple(self._waiting[2:]))
             self._close(Window(*(self._waiting / self.block)))
             self._waiting[:] = 0
 
@@ -102,7 +107,8 @@ class RateTest(SequentialTest):
         weight = window.stable * window.canary / (window.stable + window.canary)
         self._contrast += weight * np.array([window.canary_events / window.canary
                                              - window.stable_events / window.stable, 1.0])
-        self._settle()
+        if not (self._clumping and self._clumping.is_certain):
+            self._settle()
 
     @property
     def samples(self) -> int:
@@ -126,10 +132,14 @@ class RateTest(SequentialTest):
         return np.stack([capital(gamblers, wealth) for gamblers, wealth in zip(self._sides, self._wealth, strict=True)])
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the confidence sequence, its best ends so far."""
-        nulls, threshold = self._sides[0].nulls, math.log(1 / self.alpha)
-        above, below = nulls[self._best[0] >= threshold], nulls[self._best[1] >= threshold]
-        return float(above.max(initial=-1.0)), float(below.min(initial=1.0))
+        """Return the confidence sequence, its best ends so far.
+
+        It ends at the first difference that is not ruled out: the true one is ruled out with probability alpha at
+        most, but any of those beyond it more often.
+        """
+        nulls, out = self._sides[0].nulls, self._best >= math.log(1 / self.alpha)
+        above, below = np.logical_and.accumulate(out[0]), np.logical_and.accumulate(out[1, ::-1])[::-1]
+        return float(nulls[above].max(initial=-1.0)), float(nulls[below].min(initial=1.0))
 
     def _growth(self, estimate: float) -> float:
         """Estimate the evidence per canary request if the truth is what it looks like."""
@@ -155,15 +165,16 @@ class RateTest(SequentialTest):
         if self._settled == "within":
             return f"{text}, at most {upper * 100:+.2f}; {allowed}"
         text = f"{text}, somewhere from {lower * 100:+.2f} to {upper * 100:+.2f}; {allowed}"
+        if self._clumping and self._clumping.is_certain:
+            return f"{text}: no verdict, because {self._clumping.warning(self.name)}"
         if self.tolerance <= 0 and estimate <= 0:
             return f"{text}: that a canary is not worse by anything at all cannot be shown"
-        if more == NEVER:
-            return f"{text}: too close to say"
-        return f"{text}: about {more:,} more canary {unit} would tell"
+        return f"{text}: " + ("too close to say" if more == NEVER else f"about {more:,} more canary {unit} would tell")
 
     def _evidence_state(self) -> State:
         return {"wealth": self._wealth.tolist(), "best": self._best.tolist(), "seen": [float(x) for x in self._seen],
-                "waiting": self._waiting.tolist(), "contrast": self._contrast.tolist()}
+                "waiting": self._waiting.tolist(), "contrast": self._contrast.tolist(),
+                "clumping": self._clumping.to_state() if self._clumping else None}
 
     def _restore(self, state: State) -> None:
         wealth, best = np.array(state["wealth"], float), np.array(state["best"], float)
@@ -171,4 +182,5 @@ class RateTest(SequentialTest):
             raise ValueError(f"{wealth.shape} gamblers instead of {self._wealth.shape}")
         self._wealth, self._best = wealth, best
         self._seen = Seen(*np.array(state["seen"], float))
+        self._clumping = Clumping.from_state(state["clumping"]) if self._clumping else None
         self._waiting, self._contrast = np.array(state["waiting"], float), np.array(state["contrast"], float)
