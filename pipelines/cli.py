@@ -17,6 +17,7 @@ OUT = click.option("--out", type=click.Path(file_okay=False, path_type=Path), de
                    help="Folder of the run folders.")
 REGISTRY = click.option("--registry", type=click.Path(file_okay=False, path_type=Path), default=None,
                         help="Folder of the model registry.  [default: the one that `penstock run` fills]")
+PERCENT = click.FloatRange(0, 100)
 WRONG_USAGE = 2  # as click has it
 
 
@@ -104,6 +105,31 @@ def predict(name: str, images: tuple[Path, ...], batch: Path | None, out: Path) 
     if bool(images) == bool(batch):
         raise click.UsageError("give either IMAGE... or --batch FOLDER")
     for line in predict_batch(name, batch, out, sys.stderr) if batch else predict_images(name, images):
+        click.echo(line)
+
+
+@penstock.command(epilog=_example("penstock plan --share 5 --error-rate 0.5 --max-increase 0.5 --rate 50",
+                                  "penstock plan --profile linear --set analyse_canary.alpha=0.01"))
+@click.option("--profile", default="laptop", show_default=True,
+              help="Named set of options, as in `penstock run`; what is not given here is taken from it.")
+@click.option("--set", "settings", multiple=True, metavar="STAGE.KEY=VALUE", help="Override one, as in `penstock run`.")
+@click.option("--share", type=PERCENT, metavar="PERCENT", help="Of the requests, for the canary.")
+@click.option("--error-rate", type=PERCENT, default=0.1, show_default=True, metavar="PERCENT",
+              help="Of stable's answers that are errors.")
+@click.option("--max-increase", type=PERCENT, metavar="POINTS", help="Of the error rate: what the canary may add.")
+@click.option("--alpha", type=float, help="Probability of a wrong verdict of either kind.")
+@click.option("--power", type=float, default=0.9, show_default=True,
+              help="Probability that the verdict has fallen by the requests that are told.")
+@click.option("--rate", type=float, metavar="N", help="Requests per second, of both versions together.")
+def plan(profile: str, settings: tuple[str, ...], error_rate: float, power: float, share: float | None,
+         max_increase: float | None, alpha: float | None, rate: float | None) -> None:
+    """Say what a roll-out will cost: requests, time, and the errors of a bad canary until it is sent back."""
+    from penstock.pipelines.planning import plan_lines, planned_roll_out
+
+    given = {"share": share, "max_increase": max_increase}
+    parts = {name: percent / 100 for name, percent in given.items() if percent is not None}
+    planned = planned_roll_out(profile, settings, error_rate / 100, power, {**parts, "alpha": alpha, "rate": rate})
+    for line in plan_lines(planned):
         click.echo(line)
 
 

@@ -1,0 +1,144 @@
+"""What is known of one quantile: windows that wait and close, the capital of all who bet on it, a confidence sequence.
+
+Counts in bins come in. Knows nothing of where they come from, and words no report.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.components.evidence.decision import Verdict
+from penstock.components.evidence.exceedance import RATIOS, WEIGHTS, log_factors
+from penstock.components.evidence.histogram import Bins, holder
+from penstock.components.evidence.sequential import State
+
+__all__ = ["LEAST_RANK", "LEAST_STABLE", "Quantile", "Ratio", "log_mix", "window_size"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# With 4, 8 or 12 of stable's requests beyond the quantile verdicts take the same traffic, but a canary twice as slow at
+# p99 with half of it is found after one window: 398, 798 or 1,196 canary requests (2026-11-21, docs/decisions/0011).
+LEAST_RANK = 4
+LEAST_STABLE = 20
+
+
+class Ratio(NamedTuple):
+    """The canary's quantile over stable's, minus 1."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+def window_size(quantile: float) -> int:
+    """Return how many requests of stable close a window: enough on both sides of the quantile."""
+    return max(math.ceil(LEAST_RANK / min(quantile, 1 - quantile) - 1e-9), LEAST_STABLE)
+
+
+def log_mix(log_wealth: Floats, weights: Floats = WEIGHTS) -> Floats:
+    """Return the logarithm of the capital of all tilts together; (..., K) becomes (...)."""
+    top = log_wealth.max(axis=-1)
+    together: Floats = top + np.log(np.exp(log_wealth - top[..., None]) @ weights)
+    return together
+
+
+class Quantile:
+    """The evidence on one quantile; row 0 of `bins` is the tolerance, the others are `ratios`.
+
+    Args:
+        quantile: between 0 and 1.
+        bins: of all counts.
+        ratios: (R,) ascending, one for each further row of `bins`.
+    """
+
+    def __init__(self, quantile: float, bins: Bins, ratios: Floats) -> None:
+        self.quantile, self._bins, self._ratios = quantile, bins, ratios
+        rows = len(ratios) + 1
+        self._waiting = np.zeros((2, len(bins.edges) - 1), np.int64)  # stable, canary: a window that is not complete
+        self._wealth = np.zeros((2, rows, len(RATIOS)))  # logarithms; against "not worse", against "at least as bad"
+        self._best = np.zeros((2, rows))  # highest evidence of each row so far
+        self._score = np.zeros(rows)  # canary requests beyond each row, more than there were if that were the ratio
+        self._information = 0.0  # variance of `_score` at the true ratio
+        self.used = 0  # canary requests in closed windows
+        self.coarse: int | None = None  # the bin that held the quantile last, if it is wider than the tolerance
+        self.verdict: Verdict = "undecided"
+
+    def update(self, stable: Ints, canary: Ints) -> bool:
+        """Take counts, (K,) each; return whether a window has closed.
+
+        Where the canary had no request until stable had enough, there is nothing to compare, and a new window begins:
+        how long it waits must not depend on what the canary's first request was like.
+        """
+        self._waiting += np.stack([stable, canary])
+        sizes = self._waiting.sum(axis=1)
+        if sizes[0] < window_size(self.quantile):
+            return False
+        if sizes[1]:
+            self._close(int(sizes[0]), int(sizes[1]))
+        self._waiting[:] = 0
+        return bool(sizes[1])
+
+    def _close(self, stable: int, canary: int) -> None:
+        rank = min(max(round(stable * (1 - self.quantile)), 1), stable)
+        at = holder(self._waiting[0], rank)
+        self.coarse = at if self._bins.coarse[at] else None
+        low, high = self._bins.beyond(self._waiting[1], at)
+        self._wealth[0] += log_factors(low, rank, stable, canary, 1)
+        self._wealth[1] += log_factors(high, rank, stable, canary, -1)
+        self._best = np.maximum(self._best, log_mix(self._wealth))
+        share, weight = rank / (stable + 1), stable / (stable + canary)
+        self._score += weight * ((low + high) / 2 - canary * share)
+        self._information += weight * canary * share * (1 - share)
+        self.used += canary
+
+    @property
+    def log_e(self) -> tuple[float, float]:
+        """Return the evidence against "not worse" and against "at least as bad"; none is seen through a coarse bin."""
+        worse, within = log_mix(self._wealth[:, 0])
+        return (-math.inf, -math.inf) if self.coarse is not None else (float(worse), float(within))
+
+    @property
+    def growth(self) -> float:
+        """Return the evidence that a canary request brings, if the truth is what it looks like."""
+        return float(self._score[0] ** 2 / (2 * self._information * self.used)) if self.used else 0.0
+
+    def ratio(self, threshold: float) -> Ratio:
+        """Return the confidence sequence, its best ends so far.
+
+        Args:
+            threshold: logarithm of the evidence that excludes a ratio.
+        """
+        above = self._ratios[self._best[0, 1:] >= threshold]
+        below = self._ratios[self._best[1, 1:] >= threshold]
+        return Ratio(self._estimate(), float(above.max(initial=0.0)) - 1, float(below.min(initial=math.inf)) - 1)
+
+    def _estimate(self) -> float:
+        """Return the ratio at which as many canary requests were slower as expected (Hodges and Lehmann 1963)."""
+        if not self.used:
+            return 0.0
+        score, position = self._score[1:], np.log(self._ratios)
+        return float(math.exp(np.interp(0.0, score[::-1], position[::-1]))) - 1
+
+    def to_state(self) -> State:
+        some = np.flatnonzero(self._waiting.any(axis=0))
+        return {"waiting": [[int(at), *map(int, self._waiting[:, at])] for at in some], "wealth": self._wealth.tolist(),
+                "best": self._best.tolist(), "score": self._score.tolist(), "information": self._information,
+                "used": self.used, "coarse": self.coarse, "verdict": self.verdict}
+
+    def restore(self, state: State) -> None:
+        """Take what `to_state` returned.
+
+        Raises:
+            ValueError: it is of other bins or other bets.
+        """
+        arrays = [np.array(state[key], float) for key in ("wealth", "best", "score")]
+        if [part.shape for part in arrays] != [part.shape for part in (self._wealth, self._best, self._score)]:
+            raise ValueError(f"{[part.shape for part in arrays]} bets instead of {self._wealth.shape}")
+        self._wealth, self._best, self._score = arrays
+        for at, stable, canary in state["waiting"]:
+            self._waiting[:, at] = stable, canary
+        self._information, self.used = float(state["information"]), int(state["used"])
+        self.coarse, self.verdict = state["coarse"], state["verdict"]
