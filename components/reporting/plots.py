@@ -19,7 +19,7 @@ from PIL import Image
 
 from penstock.components.reporting.canvas import HEAT, INK, TEXT, colour, dashes, draw, shorten
 
-__all__ = ["bars", "curves", "heatmap", "histogram", "image_grid", "intervals", "lines", "reliability"]
+__all__ = ["bars", "closing_in", "curves", "heatmap", "histogram", "image_grid", "intervals", "lines", "reliability"]
 
 Values = Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer]
 
@@ -83,6 +83,36 @@ def lines(x: Values, series: Mapping[str, Values], xlabel: str, ylabel: str) -> 
         return axes
 
     return draw(paint, 3.0, f"Lines: {ylabel} over {xlabel}", len(series) > 1)
+
+
+def closing_in(x: Values, estimate: Values, lower: Values, upper: Values, limit: float, xlabel: str,
+               ylabel: str) -> Markup:
+    """Draw an estimate and the interval around it as samples come in, beside what is allowed.
+
+    Args:
+        x: (N,) samples, ascending; the others have one value for each of them, a bound may be infinite.
+        limit: drawn dashed. What lies far beyond it, as bounds do in the beginning, is cut off.
+    """
+    middle, low, high = (np.asarray(values, dtype=float) for values in (estimate, lower, upper))
+    late = len(middle) // 3  # the first third may be anywhere
+    shown = np.concatenate([middle[late:], low[late:], high[late:], [0.0, limit]])
+    shown = shown[np.isfinite(shown)]
+    margin = 0.08 * float(np.ptp(shown)) or 1.0
+    bottom, top = float(shown.min()) - margin, float(shown.max()) + margin
+
+    def paint(figure: Figure, narrow: bool) -> Axes:
+        axes = figure.subplots()
+        axes.fill_between(x, np.clip(low, bottom, top), np.clip(high, bottom, top), color=colour(0), alpha=0.22,
+                          linewidth=0, label="where it may truly be")
+        axes.plot(x, middle, color=colour(0), linewidth=1.8, label="seen so far")
+        axes.axhline(limit, color=colour(1), linewidth=1.6, linestyle=(0, (5, 2)), label="allowed")
+        axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(bottom, top))
+        axes.locator_params(axis="x", nbins=5 if narrow else 9)
+        _write_thousands(axes)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        return axes
+
+    return draw(paint, 3.0, f"{ylabel} over {xlabel}, closing in on an answer", legend=True)
 
 
 def curves(series: Mapping[str, tuple[Values, Values]], xlabel: str, ylabel: str,

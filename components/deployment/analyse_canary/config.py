@@ -16,17 +16,21 @@ __all__ = ["AnalyseCanaryConfig"]
 class AnalyseCanaryConfig(Config):
     """What is asked of a canary before it is promoted.
 
-    The sample is fixed here, beforehand, and judged once at its end; a limit is kept when the far end of a one-sided
-    interval at `alpha` keeps it, so a canary that nothing is known of is not promoted.
+    The evidence is weighed at every look: the tests hold whenever and however often one looks (docs/statistics.md).
+    A canary is promoted once every limit is shown to be kept, sent back once one is shown to be broken, and sent back
+    as well where `requests` are used up before that: what is not known counts against it.
     """
 
     mode: Literal["replay", "observe"] = Field(default="replay", description="replay: send held-out rows through the "
                                                "gateway; observe: watch the requests of others.")
-    requests: int = Field(default=2000, ge=1, description="Requests to send or see, of both versions together.")
+    requests: int = Field(default=5000, ge=1, description="Requests to send or see at most, of both versions together; "
+                          "fewer where the evidence is there sooner.")
     rate: float = Field(default=100, gt=0, description="Requests per second at most, in a replay.")
     concurrency: int = Field(default=4, ge=1, le=64, description="Requests under way at once, in a replay.")
-    timeout: float = Field(default=300, gt=0, description="Seconds until the sample must be complete; else it is no "
-                           "evidence, and the traffic goes back.")
+    timeout: float = Field(default=300, gt=0, description="Seconds until the evidence must be there; else the traffic "
+                           "goes back.")
+    requests_per_session: int = Field(default=0, ge=0, description="Requests of one client at most that may fail "
+                                      "together; 1: all are independent; 0: not known, which mode observe refuses.")
     split: str = Field(default="test", min_length=1, description="Split of the dataset whose rows are sent.")
     min_requests_per_version: int = Field(default=100, ge=1, description="Answers that each version must have given; a "
                                           "first version gets so many requests.")
@@ -42,14 +46,22 @@ class AnalyseCanaryConfig(Config):
                                      "rows, a share; 1: off.")
     paired_rows: int = Field(default=500, ge=0, description="Rows that both versions are asked directly, for accuracy "
                              "and agreement row by row; 0: off, accuracy is compared between the requests of each.")
+    max_class_shift: float = Field(default=0.25, gt=0, le=1, description="Share of the answers that may move to other "
+                                   "classes than stable's; more than that sends back, less proves nothing; 1: off.")
     min_agreement: float = Field(default=0, ge=0, le=1, description="Least share of paired rows with the same answer; "
                                  "0: off.")
-    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Risk of promoting a version that breaks a limit.")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Risk of promoting a version that breaks a limit, and "
+                         "of calling one worse that breaks none.")
 
     @property
     def level(self) -> float:
         """Return the two-sided level whose ends are one-sided bounds at `alpha`."""
         return 1 - 2 * self.alpha
+
+    @property
+    def block(self) -> int:
+        """Return how many requests may depend on each other; those of a replay are ours, and independent."""
+        return self.requests_per_session if self.mode == "observe" else 1
 
     def check_sample(self, percent: int) -> None:
         """Make sure that the sample can show what is asked.
@@ -58,19 +70,29 @@ class AnalyseCanaryConfig(Config):
             percent: of the requests, for the canary.
 
         Raises:
-            ConfigError: even a canary without one error would be sent back, for want of evidence.
+            ConfigError: even a canary without one error would be sent back, for want of evidence; or nothing is said
+                of how the requests of others depend on each other.
         """
-        from penstock.components.evidence.fixed import least_sample  # scipy: a second, to read options only
-
-        share = percent / 100
-        expected = self.requests * share
-        sure = expected - 3 * (expected * (1 - share)) ** 0.5  # the gateway draws lots; 3 sigma fewer still do
-        needed = least_sample(self.max_error_rate_increase, self.alpha)
-        if self.max_error_rate_increase < 1 and sure < needed:
+        if self.mode == "observe" and not self.requests_per_session:
             raise ConfigError(
-                f"requests={self.requests} at {percent} % give the canary about {expected:.0f} answers; to show an "
-                f"error rate that is no more than {self.max_error_rate_increase:g} higher takes {needed} without one "
-                f"error: set requests to {_round_up((needed + 3 * needed**0.5 + 9) / share)}, or allow more")
+                "requests_per_session=0: requests of one client may fail together, and 20 that do would count as 20 "
+                "proofs; say how many at most (requests_per_session=20), or 1 where all are independent")
+        if self.mode == "observe" and self.block > 1 and self.max_latency_increase:
+            raise ConfigError(
+                f"max_latency_increase={self.max_latency_increase:g} needs independent requests, but "
+                f"requests_per_session={self.block}: counters do not tell sessions apart; set max_latency_increase=0")
+        if self.max_error_rate_increase == 1:
+            return
+        from penstock.components.evidence.planning import samples_needed
+        from penstock.components.evidence.rate import RateTest
+
+        test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
+        needed = samples_needed(test, baseline=0.0, effect=0.0, share=percent / 100)
+        if self.requests < needed:
+            raise ConfigError(
+                f"requests={self.requests} at {percent} % cannot show an error rate that is no more than "
+                f"{self.max_error_rate_increase:g} higher: without one error that takes about {needed:,}; set "
+                f"requests to {_round_up(needed * 1.5)}, or allow more")
 
 
 def _round_up(value: float) -> int:

@@ -3,6 +3,8 @@
 Says who is who, sends and sums up; the rules are in `verdict`.
 """
 
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,17 @@ from penstock.components.control.inference_service import (
     url,
 )
 from penstock.components.control.lease import CanaryLease
+from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
+from penstock.components.deployment.analyse_canary.journal import Journal
 from penstock.components.deployment.analyse_canary.observe import observe
-from penstock.components.deployment.analyse_canary.observed import Answer, Evidence, Revision, pair, sum_up
+from penstock.components.deployment.analyse_canary.observed import Answer, Evidence, Revision, batch, pair, sum_up
 from penstock.components.deployment.analyse_canary.replay import replay
 from penstock.components.deployment.analyse_canary.watch import Watch
 
 __all__ = ["Trial", "gather"]
 
+LOOK = 0.5  # seconds between two looks at the evidence
 SEED = 0  # of the order in which rows are sent: another analysis sends the same rows
 
 
@@ -51,14 +56,21 @@ class Trial:
         self.stable = Revision(stable_version(isvc), other, urls.get(other, "")) if has_stable else None
         self.percent = canary_percent(isvc) if has_stable else 100
 
+    def fingerprint(self, config: AnalyseCanaryConfig) -> str:
+        """Return what the evidence on this trial depends on."""
+        return f"{self.service} {self.canary} {self.stable} {self.percent} {config.model_dump_json()}"
+
     def endpoint(self, base: str) -> str:
         """Return the URL that answers inference requests, at the gateway or at one revision."""
         return f"{base}/v2/models/{self.service}/infer"
 
 
 def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, plane: ControlPlane,
-           lease: CanaryLease) -> Evidence:
-    """Collect the whole sample, or what there is of it when something is plainly wrong.
+           lease: CanaryLease, notes: Path) -> Evidence:
+    """Collect evidence until there is enough of it, or what there is when something is plainly wrong.
+
+    Args:
+        notes: file that keeps what a replay has seen; one of the same trial is gone on with.
 
     Raises:
         ConfigError: the sample cannot show what is asked.
@@ -74,13 +86,18 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         raise StepError(f"split {config.split} of {source.folder} has no rows to send; name another split")
     images, labels = images_array(rows, source.description.image), rows["label"].to_numpy()
     watch = Watch(plane, trial.service, lease, trial.canary, trial.percent, config.timeout)
-    if trial.stable and config.mode == "observe":
-        evidence = observe(trial.canary, trial.stable, trial.percent, config.requests, watch)
+    if trial.stable is None:
+        return _replay(trial, images, labels, config, Looks(trial, labels, watch))
+    if config.mode == "observe":
+        analysis = SequentialAnalysis(config, labelled=False, classes=0)
+        evidence = observe(trial.canary, trial.stable, trial.percent, config.requests, analysis, watch)
     else:
-        evidence = _replay(trial, images, labels, config, watch)
-    if trial.stable and config.paired_rows and not watch.stopped:
+        analysis = SequentialAnalysis(config, labelled=True, classes=len(source.description.classes))
+        journal = Journal(notes, trial.fingerprint(config))
+        evidence = _replay(trial, images, labels, config, Looks(trial, labels, watch, analysis, journal))
+    if config.paired_rows and not watch.stopped and not analysis.is_worse():
         ours, theirs = (replay(images, _order(len(images), config.paired_rows), trial.endpoint(revision.url),
-                               config.rate, config.concurrency, watch.over_answers)
+                               config.rate, config.concurrency, lambda answers: watch.is_over(progress(answers)))
                         for revision in (trial.canary, trial.stable))
         evidence.pairs = pair(ours, theirs, labels)
     evidence.stopped = watch.stopped
@@ -88,15 +105,71 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
 
 
 def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], config: AnalyseCanaryConfig,
-            watch: Watch) -> Evidence:
+            looks: "Looks") -> Evidence:
     count = config.requests if trial.stable else config.min_requests_per_version
-    answers = replay(images, _order(len(images), count), trial.endpoint(trial.url), config.rate, config.concurrency,
-                     watch.over_answers)
+    rows = [] if looks.enough else _order(len(images), count)[len(looks.answers):]
+    looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
+    answers, watch = looks.answers, looks.watch
     return Evidence(
         percent=trial.percent, asked=len(answers), seconds=watch.seconds, answers=answers,
-        canary=sum_up(trial.canary, answers, labels),
+        canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
         unanswered=sum(not _is_known(answer, trial) for answer in answers))
+
+
+class Looks:
+    """Feeds the answers of a replay to the tests, look by look; without `analysis` it only watches.
+
+    Attributes:
+        answers: that were looked at, those of a step that was killed before among them.
+        enough: whether no further request is needed.
+    """
+
+    def __init__(self, trial: Trial, labels: npt.NDArray[np.integer], watch: Watch,
+                 analysis: SequentialAnalysis | None = None, journal: Journal | None = None) -> None:
+        self.watch, self.analysis = watch, analysis
+        self._trial, self._labels, self._journal = trial, labels, journal
+        self.answers, state = journal.load() if journal else ([], {})
+        if analysis and state:
+            analysis.restore(state)
+        self.enough = bool(state) and analysis is not None and analysis.is_over()
+        self._taken, self._since = 0, max((answer.sent for answer in self.answers), default=0.0)
+        self._next = time.monotonic() + LOOK
+
+    def is_over(self, answers: Sequence[Answer]) -> bool:
+        """Look again if it is time, and say whether to end.
+
+        Args:
+            answers: of this replay, all so far.
+        """
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LOOK
+            self.take(answers)
+        return self.watch.is_over(progress(answers)) or self.enough
+
+    def take(self, answers: Sequence[Answer]) -> None:
+        """Hand the answers that are new since the last look to the tests."""
+        new = [answer._replace(sent=self._since + answer.sent) for answer in answers[self._taken:]]
+        self._taken = len(answers)
+        self.answers += new
+        if not (self.analysis and self._trial.stable and new):
+            return
+        stable, canary = (batch(revision, new, self._labels, self.analysis.classes)
+                          for revision in (self._trial.stable, self._trial.canary))
+        self.analysis.update(stable, canary)
+        self.enough = self.analysis.is_over()
+        if self._journal:
+            self._journal.save(self.answers, self.analysis.to_state())
+
+
+def progress(answers: Sequence[Answer]) -> Callable[[], str]:
+    """Return what a line of the log says of a replay."""
+    def line() -> str:
+        answered = sum(answer.status > 0 for answer in answers)
+        return (f"requests={len(answers)} unanswered={len(answers) - answered} "
+                f"errors={sum(answer.failed for answer in answers)}")
+
+    return line
 
 
 def _is_known(answer: Answer, trial: Trial) -> bool:

@@ -5,16 +5,15 @@ Counts requests, errors and latencies from the moment it begins; accuracy cannot
 
 import re
 import time
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
 from functools import partial
 from typing import NamedTuple
 
 import httpx
 import numpy as np
 
+from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, Revision
-from penstock.components.deployment.analyse_canary.verdict import BURST
 from penstock.components.deployment.analyse_canary.watch import Watch
 
 __all__ = ["Counts", "observe", "parse", "since", "sum_up"]
@@ -41,25 +40,26 @@ class Counts(NamedTuple):
         return sum(count for code, count in self.requests.items() if code >= 500)
 
 
-def observe(canary: Revision, stable: Revision, percent: int, requests: int, watch: Watch) -> Evidence:
-    """Wait until both versions together have answered `requests`, or `watch` ends it.
+def observe(canary: Revision, stable: Revision, percent: int, requests: int, analysis: SequentialAnalysis,
+            watch: Watch) -> Evidence:
+    """Watch until the evidence is there, both versions together have answered `requests`, or `watch` ends it.
 
     Args:
         percent: share of the requests that the canary is to get.
+        analysis: fed at each look with what was counted since the one before.
     """
     begin = {revision: _read(revision) for revision in (canary, stable)}
     seen = {revision: Counts(Counter(), Counter()) for revision in begin}
-    looks: deque[Counts] = deque(maxlen=1000)  # of the canary, oldest first
     while True:
+        before = dict(seen)
         for revision, first in begin.items():
             if first is None:
                 begin[revision] = _read(revision)
             elif (now := _read(revision)) is not None:
                 seen[revision] = since(first, now)
-        looks.append(seen[canary])
+        analysis.update(*(_batch(since(before[revision], seen[revision])) for revision in (stable, canary)))
         total = sum(counts.total for counts in seen.values())
-        latest = _latest(looks)
-        over = watch.is_over(latest.errors, latest.total, partial("requests={} of={}".format, total, requests))
+        over = watch.is_over(partial("requests={} of={}".format, total, requests)) or analysis.is_over()
         if over or total >= requests:
             break
         time.sleep(POLL)
@@ -67,7 +67,7 @@ def observe(canary: Revision, stable: Revision, percent: int, requests: int, wat
     if unread and not watch.stopped:
         watch.stopped = f"no counters could be read at {' and '.join(unread)}: mode observe needs penstock's predictor"
     return Evidence(percent=percent, canary=sum_up(canary, seen[canary]), stable=sum_up(stable, seen[stable]),
-                    asked=total, unanswered=0, seconds=watch.seconds)
+                    asked=total, unanswered=0, seconds=watch.seconds, analysis=analysis)
 
 
 def parse(text: str, version: str) -> Counts:
@@ -100,13 +100,11 @@ def sum_up(revision: Revision, counts: Counts) -> Observed:
     return Observed(revision, counts.total, counts.errors, 0, 0, fast, np.repeat(np.array(edges, float), inside))
 
 
-def _latest(looks: Sequence[Counts]) -> Counts:
-    """Return what was counted lately: back to the look that makes it 20 answers."""
-    for look in reversed(looks):
-        counts = since(look, looks[-1])
-        if counts.total >= BURST:
-            return counts
-    return Counts(Counter(), Counter())
+def _batch(counts: Counts) -> Batch:
+    """Return what the tests are told; the buckets of the counters hold all answers up to their edge."""
+    edges = sorted(counts.buckets)
+    inside = np.diff([0, *(counts.buckets[edge] for edge in edges)])
+    return Batch(counts.total, counts.errors, buckets=dict(zip(edges, inside.tolist(), strict=True)))
 
 
 def _read(revision: Revision) -> Counts | None:

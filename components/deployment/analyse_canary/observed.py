@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.reports import VariantReport
+from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
 
-__all__ = ["Answer", "Evidence", "Observed", "Pairs", "Revision", "pair", "sum_up", "variant_report"]
+__all__ = ["Answer", "Evidence", "Observed", "Pairs", "Revision", "batch", "pair", "sum_up", "variant_report"]
 
 Floats = npt.NDArray[np.floating]
 REPORTED = (50, 90, 95, 99)  # percentiles
@@ -78,7 +79,8 @@ class Evidence:
         percent: share of the requests that the canary was to get.
         asked: requests sent or seen, answered or not.
         stopped: why the analysis ended early, "" where it did not.
-        answers: each request of a replay.
+        answers: each request of a replay, in the order in which they were sent.
+        analysis: the tests that were fed meanwhile; None for a first version, which is compared with nothing.
     """
 
     percent: int
@@ -90,6 +92,7 @@ class Evidence:
     stopped: str = ""
     pairs: Pairs | None = None
     answers: Sequence[Answer] = field(default=())
+    analysis: SequentialAnalysis | None = None
 
 
 def sum_up(revision: Revision, answers: Sequence[Answer], labels: npt.NDArray[np.integer]) -> Observed:
@@ -103,6 +106,21 @@ def sum_up(revision: Revision, answers: Sequence[Answer], labels: npt.NDArray[np
     seconds = np.sort(np.array([answer.seconds for answer in good], float))
     return Observed(revision, len(own), len(own) - len(good), len(good),
                     sum(int(labels[answer.row]) == answer.predicted for answer in good), seconds, seconds)
+
+
+def batch(revision: Revision, answers: Sequence[Answer], labels: npt.NDArray[np.integer], classes: int) -> Batch:
+    """Sum up what a revision answered since the last look, for the tests.
+
+    Args:
+        labels: class index by row.
+        classes: how many there are.
+    """
+    own = [answer for answer in answers if answer.is_from(revision)]
+    good = [answer for answer in own if not answer.failed]
+    predicted = np.array([answer.predicted for answer in good], int)
+    return Batch(len(own), len(own) - len(good), np.array([answer.seconds for answer in good], float), {}, len(good),
+                 sum(int(labels[answer.row]) != answer.predicted for answer in good),
+                 np.bincount(predicted, minlength=classes)[:classes])
 
 
 def pair(canary: Sequence[Answer], stable: Sequence[Answer], labels: npt.NDArray[np.integer]) -> Pairs | None:

@@ -7,16 +7,19 @@ import numpy as np
 from markupsafe import Markup
 
 from penstock.components.contracts.reports import CanaryReport
+from penstock.components.deployment.analyse_canary.analysis import CLASSES, ERRORS, LATENCY, WRONG
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed
 from penstock.components.evidence.fixed import proportion
 from penstock.components.reporting.page import Section, checks_table, render_page, table
-from penstock.components.reporting.plots import bars, intervals, lines
+from penstock.components.reporting.plots import bars, closing_in, intervals, lines
 
 __all__ = ["render"]
 
 PERCENTILES = tuple(range(5, 100, 5))
 MOST_POINTS = 60  # of the time line
+UNITS = {ERRORS: "points above stable", WRONG: "points above stable", LATENCY: "% above stable",
+         CLASSES: "points that moved"}
 
 
 def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanaryConfig) -> str:
@@ -32,7 +35,7 @@ def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanar
         return render_page("Canary", report.verdict, report.reason, [], facts)
     facts |= {"mode": config.mode, "duration": f"{report.seconds:.1f} s"}
     sides = [side for side in (evidence.stable, evidence.canary) if side]
-    sections = [_rules(report, config), _requests(report, sides)]
+    sections = [_rules(report, evidence, config), *_sequences(evidence), _requests(report, sides)]
     if any(len(side.slow) for side in sides):
         sections.append(_latency(sides))
     if any(side.labelled for side in sides):
@@ -43,12 +46,37 @@ def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanar
     return render_page("Canary", report.verdict, report.reason, sections, facts)
 
 
-def _rules(report: CanaryReport, config: AnalyseCanaryConfig) -> Section:
-    note = (f"Promoted only where every rule is kept. A bound is the far end of a one-sided {1 - config.alpha:.0%} "
-            f"interval: what the sample cannot show counts against the canary. The sample was fixed beforehand and "
-            f"judged once; only a crash or a burst of errors ends it early.")
+def _rules(report: CanaryReport, evidence: Evidence, config: AnalyseCanaryConfig) -> Section:
+    note = (f"Promoted only where every rule is shown to be kept: what is not known counts against the canary. A bound "
+            f"is wrong with a probability of {config.alpha:.0%} at most, over all looks together, so looking often "
+            f"costs nothing.{_budget(evidence)}")
     return Section("Rules", checks_table(report.checks), note if report.stable else
                    "The first version has nothing to be compared with; it must answer.")
+
+
+def _budget(evidence: Evidence) -> str:
+    """Say who may raise how much of a false alarm."""
+    if evidence.analysis is None:
+        return ""
+    parts = ", ".join(f"{name.replace('_', ' ')} {part:.2%}" for name, part in evidence.analysis.budget.items())
+    return f" Its part of the risk of a false alarm: {parts}."
+
+
+def _sequences(evidence: Evidence) -> list[Section]:
+    """Draw how the evidence came in, test by test."""
+    if evidence.analysis is None:
+        return []
+    sections = []
+    for name, test in evidence.analysis.tests.items():
+        course = [point for point in evidence.analysis.course[name] if point.samples]
+        if len(course) < 2:
+            continue
+        samples = [point.samples for point in course]
+        estimate, lower, upper = 100 * np.array([point[1:] for point in course]).T
+        plot = closing_in(samples, estimate, lower, upper, 100 * test.tolerance, f"canary {test.UNIT}",
+                          f"{test.name}, {UNITS[name]}")
+        sections.append(Section(f"Evidence: {test.name}", plot, test.decide().reason))
+    return sections
 
 
 def _requests(report: CanaryReport, sides: list[Observed]) -> Section:

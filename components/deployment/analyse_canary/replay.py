@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -35,31 +36,36 @@ def replay(images: npt.NDArray[np.uint8], rows: Sequence[int], url: str, rate: f
         url: of the `infer` endpoint.
         rate: requests per second at most; answers that are slower than that lower it.
         concurrency: requests under way at once.
-        stop: called often with the answers so far, from the calling thread; true: send no more.
+        stop: called often, from the calling thread, with the answers to all requests before the first that is still
+            under way: who counted only what has come back would see the fast ones first. True: send no more.
 
     Returns:
-        An answer for each request that was sent, in the order in which they came.
+        An answer for each request that was sent, in the order in which they were sent.
     """
     answers: list[Answer] = []
+    under_way: deque[Future[Answer]] = deque()
     places = threading.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     with (httpx.Client(timeout=REQUEST_TIMEOUT, limits=limits, trust_env=False) as client,
           ThreadPoolExecutor(concurrency) as pool):
         start = time.monotonic()
 
-        def ask(row: int) -> None:
+        def ask(row: int) -> Answer:
             try:
-                answers.append(_ask(client, url, images[row], row, start))
+                return _ask(client, url, images[row], row, start)
             finally:
                 places.release()
 
-        sent: list[Future[None]] = []
+        def stopped() -> bool:
+            while under_way and under_way[0].done():
+                answers.append(under_way.popleft().result())  # raises what went wrong here, not there
+            return stop(answers)
+
         for index, row in enumerate(rows):
-            if not _wait(start + index / rate, places, lambda: stop(answers)):
+            if not _wait(start + index / rate, places, stopped):
                 break
-            sent.append(pool.submit(ask, row))
-        for request in sent:
-            request.result()  # raises what went wrong here, not there
+            under_way.append(pool.submit(ask, row))
+        answers += [request.result() for request in under_way]
     return answers
 
 

@@ -33,7 +33,8 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
         run_id: holds the canary lease, which is kept alive meanwhile.
 
     Returns:
-        The report; a complete one of this version that is there already is returned as it is.
+        The report; a complete one of this version that is there already is returned as it is. A replay that was
+        killed goes on where it was at its last look.
 
     Raises:
         ConfigError: the sample cannot show what is asked.
@@ -50,6 +51,7 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
         present = CanaryReport.load(target)
         if (present.service, present.canary.version) == (service, version):
             return present
+    notes = Path(f"{target}.journal.json")
     with CanaryLease(plane, service, run_id) as lease:
         isvc = plane.get(service_ref(service))
         if isvc and stable_version(isvc) == version and not canary_version(isvc):
@@ -58,11 +60,13 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
             raise StepError(f"version {version} of {service} is not on trial: roll_out did not run, or the lease "
                             f"lapsed and the traffic went back to stable; start the run again")
         else:
-            evidence = gather(dataset, isvc, config, plane, lease)
+            evidence = gather(dataset, isvc, config, plane, lease, notes)
             report = judge(service, evidence, config)
     logger.info("service=%s version=%s verdict=%s unanswered=%d reason=%r", service, version, report.verdict,
                 report.unanswered, report.reason)
-    return report.save(target, render(report, evidence, config))
+    saved = report.save(target, render(report, evidence, config))
+    notes.unlink(missing_ok=True)
+    return saved
 
 
 def _nothing_to_judge(isvc: Manifest, service: str, version: str) -> CanaryReport:

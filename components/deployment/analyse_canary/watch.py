@@ -1,17 +1,16 @@
 """Look after a canary while it is analysed: is the trial still what it was, is the lease ours, how far are we.
 
-The hard stop: what ends an analysis before its sample is complete. Sends no request.
+Ends an analysis that has lost its object, whatever the evidence. Sends no request and counts none.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from penstock.components.control.base import ControlPlane, Manifest
 from penstock.components.control.inference_service import canary_version, failure, percent_of, service_ref
 from penstock.components.control.lease import CanaryLease
-from penstock.components.deployment.analyse_canary.observed import Answer, Revision
-from penstock.components.deployment.analyse_canary.verdict import BURST, is_burst
+from penstock.components.deployment.analyse_canary.observed import Revision
 
 __all__ = ["Watch", "trouble"]
 
@@ -55,12 +54,10 @@ class Watch:
         """Return the seconds since the beginning."""
         return time.monotonic() - self._start
 
-    def is_over(self, errors: int, answers: int, progress: Callable[[], str]) -> bool:
+    def is_over(self, progress: Callable[[], str]) -> bool:
         """Look, at most every half second at the control plane, and say whether to end now.
 
         Args:
-            errors: among the canary's latest answers.
-            answers: how many those are.
             progress: for the log, key=value.
 
         Raises:
@@ -71,24 +68,7 @@ class Watch:
         if now >= self._next_line:
             self._next_line = now + TELL
             logger.info("service=%s seconds=%.0f %s", self._service, self.seconds, progress())
-        if not self.stopped and is_burst(errors, answers):
-            self.stopped = f"{errors} of the canary's last {answers} answers were errors"
         if not self.stopped and now >= self._next_look:
             self._next_look = now + LOOK
             self.stopped = trouble(self._plane.get(service_ref(self._service)), self._canary, self._percent)
         return bool(self.stopped) or now > self._deadline
-
-    def over_answers(self, answers: Sequence[Answer]) -> bool:
-        """Look at a replay: `is_over` with the canary's last answers."""
-        latest: list[Answer] = []
-        for answer in reversed(answers):
-            if answer.is_from(self._canary):
-                latest.append(answer)
-                if len(latest) == BURST:
-                    break
-        return self.is_over(sum(answer.failed for answer in latest), len(latest), lambda: _progress(answers))
-
-
-def _progress(answers: Sequence[Answer]) -> str:
-    answered = sum(answer.status > 0 for answer in answers)
-    return f"requests={len(answers)} unanswered={len(answers) - answered} errors={sum(a.failed for a in answers)}"

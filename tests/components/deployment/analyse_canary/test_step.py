@@ -1,5 +1,6 @@
 """Analysing a trial end to end, over HTTP: each way to be promoted and each way to be sent back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import CanaryReport, Check
 from penstock.components.control.base import ObjectConflict
 from penstock.components.control.lease import CanaryLease, LeaseLost
-from penstock.components.deployment.analyse_canary import watch
+from penstock.components.deployment.analyse_canary import gather, watch
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 from penstock.components.deployment.traffic import return_to_stable
 
 OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
-CONFIG = AnalyseCanaryConfig(requests=500, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
+CONFIG = AnalyseCanaryConfig(requests=1000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
                              max_accuracy_drop=0.1, paired_rows=60, timeout=30,
                              latency_floor_ms=2000)  # a busy machine is not a slow canary
+
+
+@pytest.fixture(autouse=True)
+def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "LOOK", 0.02)
 
 
 @pytest.fixture
@@ -47,31 +53,63 @@ def test_a_canary_as_good_as_stable_earns_its_promotion(trial: Any, analyse: Any
 
     assert (found.verdict, [entry for entry in found.checks if not entry.passed]) == ("promote", [])
     assert found.stable is not None
-    assert (found.canary.requests, found.stable.requests, found.traffic_percent) == (100, 400, 20)
+    assert 50 <= found.canary.requests < 200
+    assert found.traffic_percent == 20
     assert (found.canary.revision, found.stable.revision) == (NEW, OLD)
-    assert (found.canary.labelled, found.canary.errors) == (100, 0)
-    assert found.canary.correct == pytest.approx(90, abs=12)
+    assert (found.canary.labelled, found.canary.errors) == (found.canary.requests, 0)
+    assert 0.75 <= found.canary.correct / found.canary.labelled <= 1
     assert set(found.canary.latency) == {"p50", "p90", "p95", "p99"}
-    assert (check(found, "sample").value, check(found, "traffic_split").value) == (100, 0.2)
+    assert check(found, "sample").value == found.canary.requests
+    assert check(found, "traffic_split").value == pytest.approx(0.2, abs=0.01)
     assert CanaryLease(trial, "sides", "run-2").holder == "run-2"
 
     assert CanaryReport.load(report) == found
     page = (report / "index.html").read_text()
-    assert all(f"<h2>{title}" in page for title in ("Rules", "Requests", "Latency", "Accuracy", "Agreement", "Course"))
+    titles = ("Rules", "Evidence: errors", "Requests", "Latency", "Accuracy", "Agreement", "Course")
+    assert all(f"<h2>{title}" in page for title in titles)
 
 
 def test_a_retried_step_returns_the_report_that_is_there(trial: Any, gateway: Any, analyse: Any) -> None:
-    assert analyse(trial) == analyse(trial)
-    assert gateway.asked == 500
+    first = analyse(trial)
+    asked = gateway.asked
+
+    assert analyse(trial) == first
+    assert gateway.asked == asked
+
+
+def test_a_step_that_was_killed_goes_on_where_it_was(
+    trial: Any, gateway: Any, analyse: Any, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CanaryLease, "check", lambda self: gateway.asked > 120 and _raise(LeaseLost("killed")))
+    with pytest.raises(LeaseLost):
+        analyse(trial)
+    before = gateway.asked
+    journal = report.with_name("report.journal.json")
+    seen = len(json.loads(journal.read_text())["answers"])
+    monkeypatch.undo()
+
+    found = analyse(trial)
+    assert found.stable is not None
+    answered = found.canary.requests + found.stable.requests
+    asked = gateway.asked - before
+    assert (found.verdict, 0 < seen <= before, answered) == ("promote", True, seen + asked)
+    assert not journal.exists()
+
+
+def test_a_damaged_journal_begins_anew(trial: Any, analyse: Any, report: Path) -> None:
+    report.with_name("report.journal.json").write_text("{")
+
+    assert analyse(trial).verdict == "promote"
 
 
 def test_errors_send_a_canary_back(trial: Any, gateway: Any, analyse: Any) -> None:
     gateway.versions[NEW].fails = 5
 
     found = analyse(trial)
-    assert (found.verdict, found.canary.errors) == ("roll_back", 20)
-    assert found.reason.startswith("error rate increase: 20 errors in 100 answers against 0 in 400 of stable: +20.00 "
-                                   "points, beyond the limit")
+    assert (found.verdict, found.agreement) == ("roll_back", None)
+    assert 0 < found.canary.errors <= found.canary.requests < 100
+    assert "points, at least +" in found.reason
+    assert found.reason.endswith("+5 points are allowed")
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b""), (400, b""), (200, b"fine"), (200, b'{"outputs": []}')])
@@ -81,9 +119,8 @@ def test_a_burst_of_answers_without_prediction_stops_at_once(
     gateway.versions[NEW].fails, gateway.versions[NEW].status, gateway.versions[NEW].body = 1, status, body
 
     found = analyse(trial)
-    assert (found.verdict, found.reason) == (
-        "roll_back", "stopped early: 20 of the canary's last 20 answers were errors")
-    assert found.canary.errors == found.canary.requests < 30
+    assert found.verdict == "roll_back"
+    assert found.canary.errors == found.canary.requests < 60
     assert found.agreement is None
 
 
@@ -92,8 +129,8 @@ def test_a_slow_canary_is_sent_back(trial: Any, gateway: Any, analyse: Any) -> N
 
     found = analyse(trial, concurrency=8, paired_rows=0, latency_floor_ms=25)
     assert found.verdict == "roll_back"
-    assert found.reason.startswith("latency p95 increase: ")
-    assert "beyond the limit (rule: upper bound <= 0.5 or <= 25 ms)" in found.reason
+    assert "p95" in found.reason
+    assert check(found, "latency_increase").value > 0.5
 
 
 @pytest.mark.parametrize("paired_rows", [0, 120])
@@ -104,31 +141,33 @@ def test_a_canary_that_is_wrong_more_often_is_sent_back(
 
     found = analyse(trial, paired_rows=paired_rows)
     assert found.verdict == "roll_back"
-    assert found.reason.startswith("accuracy change: ")
-    assert ("rows that both answered" in found.reason) == bool(paired_rows)
+    assert "wrong answers: " in found.reason or "accuracy: " in found.reason
 
 
 def test_too_small_a_sample_is_no_evidence_whatever_it_shows(trial: Any, analyse: Any) -> None:
     found = analyse(trial, max_accuracy_drop=0.001)
 
     assert found.verdict == "roll_back"
-    assert "not enough evidence that it is within the limit" in found.reason
+    assert found.reason.startswith("not enough evidence: accuracy: on ")
 
 
 def test_a_sample_that_is_late_is_no_evidence(trial: Any, analyse: Any) -> None:
     found = analyse(trial, rate=100, timeout=0.5)
 
     assert found.verdict == "roll_back"
-    assert "sample: not enough evidence" in found.reason
-    assert "of 500 requests within 0.5 s" in found.reason
+    assert found.reason.startswith("not enough evidence: errors: ")
+    assert "of at most 1,000 requests in " in check(found, "sample").detail
 
 
 def test_a_sample_that_cannot_show_it_is_refused_with_one_that_can(trial: Any, gateway: Any, analyse: Any) -> None:
-    told = "requests=500 at 20 % give the canary about 100 answers.*takes 268.*to 1650"
+    told = "requests=1000 at 20 % cannot show an error rate that is no more than 0.01 higher: without one error that "
     with pytest.raises(ConfigError, match=told):
         analyse(trial, max_error_rate_increase=0.01)
     assert gateway.asked == 0
-    AnalyseCanaryConfig(requests=1650).check_sample(20)
+    with pytest.raises(ConfigError, match="requests_per_session=0: requests of one client may fail together"):
+        AnalyseCanaryConfig(mode="observe").check_sample(20)
+    with pytest.raises(ConfigError, match="counters do not tell sessions apart; set max_latency_increase=0"):
+        AnalyseCanaryConfig(mode="observe", requests_per_session=20).check_sample(20)
     AnalyseCanaryConfig().check_sample(20)
 
 
@@ -182,14 +221,14 @@ def test_requests_that_nobody_answers_are_counted_and_held_against_nobody(
 ) -> None:
     gateway.after[100] = lambda: setattr(gateway, "down", True)
     gateway.after[101] = lambda: None
-    found = analyse(trial, min_requests_per_version=10, max_error_rate_increase=1, max_accuracy_drop=1, paired_rows=0,
+    found = analyse(trial, requests=500, max_accuracy_drop=1, paired_rows=0,
                     max_latency_increase=0)
 
     assert found.unanswered >= 390
     assert found.canary.errors == 0
     assert found.canary.requests + (found.stable.requests if found.stable else 0) + found.unanswered == 500
     assert not check(found, "unanswered").passed
-    assert found.verdict == "promote"
+    assert found.reason.startswith("not enough evidence: errors: 0 in 20 requests of the canary, 0 in 80 of stable")
 
 
 def test_a_first_version_must_answer(first: Any, gateway: Any, analyse: Any) -> None:
@@ -204,7 +243,7 @@ def test_a_first_version_that_fails_is_sent_back(first: Any, gateway: Any, analy
 
     found = analyse(first, "good", "run-1")
     assert found.verdict == "roll_back"
-    assert found.reason.startswith("error rate: 12 errors in 50 answers; no stable version")
+    assert found.reason.startswith("12 errors in 50 answers; no stable version")
 
 
 def test_the_stable_version_has_nothing_to_prove(trial: Any, analyse: Any, gateway: Any) -> None:

@@ -1,0 +1,149 @@
+"""The sequential tests of one analysis: fed look by look, asked at each whether the evidence is there.
+
+Arithmetic only: says nothing about rules or verdicts of the step, and sends no request.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
+from penstock.components.evidence.combining import budget, combine
+from penstock.components.evidence.decision import Decision
+from penstock.components.evidence.hard_stop import HardStop
+from penstock.components.evidence.latency import LatencyTest
+from penstock.components.evidence.mix import MixTest
+from penstock.components.evidence.rate import RateTest
+from penstock.components.evidence.sequential import State
+
+__all__ = ["CLASSES", "ERRORS", "LATENCY", "WRONG", "Batch", "Point", "SequentialAnalysis"]
+
+ERRORS, LATENCY, WRONG, CLASSES = "error_rate_increase", "latency_increase", "wrong_answers_increase", "class_shift"
+BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
+
+
+class Batch(NamedTuple):
+    """What one version did between two looks.
+
+    Attributes:
+        seconds: (N,) of its good answers, where they were timed one by one.
+        buckets: good answers by the upper edge of their latency bucket in seconds, where only that is known.
+        labelled: good answers whose true class is known.
+        classes: (C,) good answers by predicted class; empty where that is not known.
+    """
+
+    requests: int
+    errors: int
+    seconds: npt.NDArray[np.float64] = np.empty(0)
+    buckets: Mapping[float, int] = {}
+    labelled: int = 0
+    wrong: int = 0
+    classes: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+
+class Point(NamedTuple):
+    """Where a test stood at one look; `samples` of the canary."""
+
+    samples: int
+    estimate: float
+    lower: float
+    upper: float
+
+
+class SequentialAnalysis:
+    """All tests of one analysis.
+
+    Args:
+        labelled: whether the true class of each request is known.
+        classes: how many there are; 0: predicted classes are not seen.
+
+    Attributes:
+        classes: as given.
+        required: names of the tests that must show `within` before the canary is promoted; the others can only send
+            it back.
+        course: of each test, where it stood at each look.
+    """
+
+    def __init__(self, config: AnalyseCanaryConfig, labelled: bool, classes: int) -> None:
+        self.classes = classes
+        self._enough = config.min_requests_per_version
+        self._requests = np.zeros(2, int)  # of stable and the canary
+        self.tests: dict[str, RateTest | LatencyTest | MixTest] = {}
+        if config.max_error_rate_increase < 1:
+            self.tests[ERRORS] = RateTest(config.max_error_rate_increase, config.alpha, block=config.block,
+                                          name="errors")
+        if config.max_latency_increase:
+            self.tests[LATENCY] = LatencyTest(config.max_latency_increase, (config.latency_quantile,), config.alpha,
+                                              floor=config.latency_floor_ms / 1000)
+        if config.max_accuracy_drop < 1 and labelled:
+            self.tests[WRONG] = RateTest(config.max_accuracy_drop, config.alpha, block=config.block,
+                                         name="wrong answers")
+        optional = {WRONG, CLASSES} if config.paired_rows else {CLASSES}
+        self.required = tuple(name for name in self.tests if name not in optional)
+        if config.max_class_shift < 1 and classes > 1:
+            self.tests[CLASSES] = MixTest(classes, config.max_class_shift, config.alpha, block=config.block)
+        self._alpha = config.alpha
+        self.budget = budget(self.tests, config.alpha, BURSTS) if self.tests else {}
+        self.hard_stop = HardStop(alpha=config.alpha * BURSTS, block=config.block, name="burst of errors")
+        self.course: dict[str, list[Point]] = {name: [] for name in self.tests}
+
+    def update(self, stable: Batch, canary: Batch) -> None:
+        """Take what happened since the last look, all of it: a request that is still under way belongs to the next."""
+        self._requests += (stable.requests, canary.requests)
+        self.hard_stop.update(stable=(stable.errors, stable.requests), canary=(canary.errors, canary.requests))
+        for name, test in self.tests.items():
+            if isinstance(test, LatencyTest):
+                _time(test, stable, canary)
+            elif isinstance(test, MixTest):
+                test.update(stable=stable.classes, canary=canary.classes)
+            elif name == ERRORS:
+                test.update(stable=(stable.errors, stable.requests), canary=(canary.errors, canary.requests))
+            else:
+                test.update(stable=(stable.wrong, stable.labelled), canary=(canary.wrong, canary.labelled))
+            found = test.decide()
+            self.course[name].append(Point(found.samples, found.estimate, found.lower, found.upper))
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """Return what each test says now."""
+        return {name: test.decide() for name, test in self.tests.items()}
+
+    def is_worse(self) -> bool:
+        """Whether it is shown that the canary breaks a limit, all tests counted, or it failed in a burst."""
+        burst = self.hard_stop.decide()
+        return burst.verdict == "worse" or (
+            bool(self.tests) and combine(self.decisions, self._alpha, [burst]).verdict == "worse")
+
+    def is_over(self) -> bool:
+        """Whether no further request is needed: it is shown that a limit is broken, or that every one is kept."""
+        if self.is_worse():
+            return True
+        answered = bool(self._requests.min() >= self._enough)
+        return answered and all(self.tests[name].decide().verdict == "within" for name in self.required)
+
+    def to_state(self) -> State:
+        """Return everything, JSON-ready."""
+        return {"requests": self._requests.tolist(), "burst": self.hard_stop.to_state(), "course": self.course,
+                "tests": {name: test.to_state() for name, test in self.tests.items()}}
+
+    def restore(self, state: State) -> None:
+        """Go on where `to_state` was taken; the configuration must be the same.
+
+        Raises:
+            ContractError: the state is of other tests, or damaged.
+        """
+        self._requests = np.array(state["requests"], int)
+        self.hard_stop = HardStop.from_state(state["burst"])
+        self.course = {name: [Point(*point) for point in points] for name, points in state["course"].items()}
+        self.tests = {name: type(test).from_state(state["tests"][name]) for name, test in self.tests.items()}
+
+
+def _time(test: LatencyTest, stable: Batch, canary: Batch) -> None:
+    if stable.buckets or canary.buckets:
+        bounds = sorted({*stable.buckets, *canary.buckets})
+        test.update_histogram(np.array(bounds), *(np.array([side.buckets.get(edge, 0) for edge in bounds])
+                                                  for side in (stable, canary)))
+    else:
+        test.update(stable=stable.seconds, canary=canary.seconds)
