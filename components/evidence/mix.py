@@ -141,7 +141,10 @@ class MixTest(SequentialTest):
         """Say what is known now; `estimate`, `lower` and `upper` are total variation distances."""
         estimate, threshold = float(distance(self._seen)), math.log(1 / self.alpha)
         # An end is the first distance that is not ruled out: each beyond the true one is another chance to be wrong.
-        above, below = (np.logical_and.accumulate(best >= threshold) for best in (self._best[0], self._best[1][::-1]))
+        out = [best >= threshold for best in self._best]
+        if self._within:
+            out[1] |= self._within.nulls >= 1  # nothing can be farther apart, so there is nothing to rule out
+        above, below = np.logical_and.accumulate(out[0]), np.logical_and.accumulate(out[1][::-1])
         lower = float(self._worse.nulls[above].max(initial=0.0))
         upper = float(self._within.nulls[below[::-1]].min(initial=1.0)) if self._within else 1.0
         more = self._more(self._growth(estimate))

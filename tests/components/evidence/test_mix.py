@@ -206,3 +206,11 @@ def test_errors_stay_below_alpha_at_the_edge(minimum_effect: float) -> None:
         evidence = np.logaddexp.reduce(capital(worse, wealth)[..., 0], axis=-1) - math.log(2)
         ever |= np.stack([evidence, capital(rows, other)[..., 0].min(-1)]) >= math.log(20)
     assert ever.mean(axis=1).max() <= 0.05 + 5 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_a_large_effect_leaves_no_distance_beyond_one() -> None:
+    test = MixTest(4, 0.25)
+    for _ in range(20):
+        test.update(stable=[40, 30, 20, 10], canary=[40, 30, 20, 10])
+    assert test.decide().verdict == "within"
+    assert test.decide().upper <= 0.25

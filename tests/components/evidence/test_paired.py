@@ -77,7 +77,8 @@ def test_mcnemar_is_the_binomial_test_on_the_changed_rows() -> None:
 
 def test_mcnemar_against_statsmodels() -> None:
     for gained, lost in ((6, 16), (1, 7), (40, 20)):
-        assert mcnemar(gained, lost) == pytest.approx(contingency_tables.mcnemar([[9, gained], [lost, 9]], exact=True).pvalue)
+        found = contingency_tables.mcnemar([[9, gained], [lost, 9]], exact=True)
+        assert mcnemar(gained, lost) == pytest.approx(found.pvalue)
 
 
 @pytest.mark.parametrize(("b", "c", "n", "delta"), [(3, 9, 40, -0.05), (3, 9, 40, 0.2), (12, 2, 100, -0.3),
