@@ -90,7 +90,8 @@ def train_and_deploy(
         model = trained.outputs["model"]
         evaluation = _named(evaluate_step(dataset=dataset, model=model, config=evaluate))
         measured = evaluation.outputs["report"]
-        judged = _live(gate_step(dataset=dataset, evaluation=measured, service=service, config=gate))
+        judged = _live(gate_step(dataset=dataset, evaluation=measured, service=service, registry=registry,
+                                  config=gate))
         good = _live(require_step(report=judged.outputs["report"]))
         exported = _named(
             export_step(dataset=dataset, model=model, service=service, run_id=run_id, config=export)).after(good)

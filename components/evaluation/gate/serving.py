@@ -16,6 +16,7 @@ from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import EvaluationReport
 from penstock.components.control.base import ControlPlane
 from penstock.components.control.inference_service import NOTHING, Placement, service_ref, stable
+from penstock.components.deployment.registry import Registry
 from penstock.components.evaluation.gate.checks import Contest, GateConfig, figures, judge_parts
 from penstock.components.evaluation.predictions import Predictions
 from penstock.components.evaluation.slices import slices_of
@@ -31,19 +32,16 @@ def serving_now(plane: ControlPlane, service: str) -> Placement:
     return stable(found) if found else NOTHING
 
 
-def open_serving(serving: Placement) -> Model:
-    """Open the model that serves.
+def open_serving(serving: Placement, service: str, registry: Registry) -> Model:
+    """Open the model that serves: where it is said to lie, or as registered where only predictors see that place.
 
     Raises:
-        ContractError: its folder cannot be read from here, is damaged, or holds another version than is said to serve.
+        ContractError: it is not there, is damaged, or is another version than is said to serve.
     """
-    parts = urlsplit(serving.uri)
-    if parts.scheme != "file":
-        raise ContractError(f"version {serving.version} serves from {serving.uri!r}; the gate reads file:// only; set "
-                            f"every limit against the serving version to 1 (off) to go on without")
-    model = Model(Path(unquote(parts.path)))
+    uri = serving.uri if serving.uri.startswith("file:") else registry.model_uri(service, serving.version)
+    model = Model(Path(unquote(urlsplit(uri).path)))
     if model.version != serving.version:
-        raise ContractError(f"version {serving.version} is said to serve, {serving.uri} holds {model.version}")
+        raise ContractError(f"version {serving.version} is said to serve, {uri} holds {model.version}")
     return model
 
 

@@ -11,6 +11,7 @@ from penstock.components.contracts.errors import ContractError
 from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import Check, EvaluationReport, GateReport
 from penstock.components.control.base import ControlPlane
+from penstock.components.deployment.registry import Registry
 from penstock.components.evaluation.gate.checks import Contest, GateConfig, absolute_checks, change_checks, figures
 from penstock.components.evaluation.gate.serving import contest, misfit, open_serving, serving_now
 from penstock.components.evaluation.predictions import Predictions
@@ -18,18 +19,19 @@ from penstock.components.evaluation.predictions import Predictions
 __all__ = ["GateConfig", "judge", "run"]
 
 
-def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service: str, config: GateConfig,
-        plane: ControlPlane) -> GateReport:
+def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service: str,
+        registry: Path | str, config: GateConfig, plane: ControlPlane) -> GateReport:
     """Judge the candidate that the report folder `evaluation` measured, and write the report folder `target`.
 
     Args:
         dataset: the dataset folder that the evaluation read; the serving version answers the same rows.
         service: name of the InferenceService that the candidate would join.
+        registry: folder of the model registry, which holds the serving version too.
         plane: asked for what serves now.
 
     Raises:
-        ContractError: a folder is damaged, the evaluation measured another dataset, or the serving version is not
-            where the control plane says.
+        ContractError: a folder is damaged, the evaluation measured another dataset, or the serving version is
+            neither where the control plane says nor registered.
     """
     from penstock.components.evaluation.gate.page import render
 
@@ -41,7 +43,7 @@ def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service
     candidate = figures(answers, source.description.classes, measured.ece_bins)
     checks, versus = absolute_checks(measured, config), None
     if serving.version and config.compares:
-        model = open_serving(serving)
+        model = open_serving(serving, service, Registry(registry))
         reason = misfit(model, source.description)
         checks.append(Check(name="comparable", passed=not reason, value=not reason, rule="same classes and image shape",
                             detail=reason or f"version {serving.version} answers the same rows"))

@@ -38,7 +38,8 @@ def test_gate_answers_with_its_verdict(home: Path, sides: Dataset, good: Path, o
     run(sides.folder, good, tmp_path / "evaluation", EvaluateConfig())
     found = gate.python_func(
         dataset=dsl.Dataset(uri=str(sides.folder)), evaluation=dsl.Artifact(uri=str(tmp_path / "evaluation")),
-        report=outputs["report"], page=outputs["page"], service="sides", config={"min_accuracy": limit})
+        report=outputs["report"], page=outputs["page"], service="sides",
+        registry=str(tmp_path / "registry"), config={"min_accuracy": limit})
 
     assert found == verdict == GateReport.load(outputs["report"].path).verdict
     assert "nothing serves yet" in Path(outputs["page"].path).read_text()

@@ -1,7 +1,7 @@
 """The gate end to end: really exported versions serving, candidates better and worse, and what cannot be compared."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +11,23 @@ from penstock.components.contracts.dataset import Dataset, write_dataset
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.contracts.model import ONNX_FILE, Model, copy_model
 from penstock.components.contracts.reports import PAGE, GateReport, load_verdict
-from penstock.components.control.base import LogLine, Manifest, ObjectRef
+from penstock.components.control.base import ControlPlane, LogLine, Manifest, ObjectRef
 from penstock.components.control.inference_service import NOTHING, Placement, inference_service
 from penstock.components.conversion.export.step import ExportConfig
 from penstock.components.conversion.export.step import run as export
+from penstock.components.deployment.registry import Lineage, Registry
 from penstock.components.evaluation.evaluate.step import EvaluateConfig
 from penstock.components.evaluation.evaluate.step import run as evaluate
-from penstock.components.evaluation.gate.step import GateConfig, run
+from penstock.components.evaluation.gate import step
+from penstock.components.evaluation.gate.step import GateConfig
 
 SERVICE = "sides"
 NO_SLICES = GateConfig(max_slice_drop=1)
+
+
+def run(dataset: Path, evaluation: Path, target: Path, service: str, config: GateConfig, plane: ControlPlane,
+        registry: Path = Path("nowhere")) -> GateReport:
+    return step.run(dataset, evaluation, target, service, registry, config, plane)
 
 
 class Plane(NamedTuple):
@@ -189,7 +196,7 @@ def test_an_evaluation_of_another_dataset_is_refused(sides: Dataset, measured: d
 
 @pytest.mark.parametrize(("wrong", "match"), [
     ({"version": "0123456789ab"}, "version 0123456789ab is said to serve, .* holds"),
-    ({"uri": "s3://bucket/model"}, "reads file:// only"),
+    ({"uri": "s3://bucket/model"}, "has no version"),
     ({"uri": "file:///nowhere/model"}, "model.json is missing"),
 ])
 def test_a_serving_version_that_is_not_where_it_is_said_to_be(
@@ -200,6 +207,17 @@ def test_a_serving_version_that_is_not_where_it_is_said_to_be(
     with pytest.raises(ContractError, match=match):
         run(sides.folder, measured["good"], tmp_path / "gate", SERVICE, NO_SLICES, said)
     assert not (tmp_path / "gate").exists()
+
+
+def test_a_serving_version_on_storage_of_its_own_is_read_from_the_registry(
+        sides: Dataset, measured: dict[str, Path], models: dict[str, Model], tmp_path: Path) -> None:
+    lineage = Lineage(run_id="run-1", dataset="sides", dataset_hash="d1", metrics={}, registered_at=datetime.now(UTC),
+                      made_by="test")
+    Registry(tmp_path / "registry").register(SERVICE, models["good"], lineage)
+    said = Plane(placed(models["good"])._replace(uri="pvc://models/sides/model"))
+
+    report = run(sides.folder, measured["good"], tmp_path / "gate", SERVICE, NO_SLICES, said, tmp_path / "registry")
+    assert (report.verdict, report.serving_version) == ("pass", models["good"].version)
 
 
 def test_a_damaged_serving_model_is_named(sides: Dataset, measured: dict[str, Path], models: dict[str, Model],
