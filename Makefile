@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 VENV := .venv/bin
 ARGS ?=
 
-.PHONY: run test test-cluster check compile bench images clean help
+.PHONY: run test test-cluster check compile bench simulate images clean help
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 run: .venv/ready ## Fashion-MNIST from raw files to a canaried, promoted endpoint on this machine
@@ -24,6 +24,8 @@ compile: .venv/ready ## pipelines/compiled/*.yaml for the Kubeflow UI
 	@$(VENV)/penstock compile
 bench: .venv/ready ## performance tables; prints, never fails on a figure
 	@$(VENV)/pytest -p no:cacheprovider -o python_files='bench_*.py' --import-mode=prepend -s tests/benchmarks $(ARGS)
+simulate: .venv/ready ## docs/statistics.md: how often the tests of a canary are wrong, and how fast; about 20 minutes
+	@$(VENV)/python tests/simulation/simulate.py --out docs $(ARGS)
 images: ## the four container images, with buildah
 	@set -e; for name in light torch convert serve; do buildah build --layers -t "penstock-python-$$name:$$(sed -n 's/^version = //p' setup.cfg)" -f "components/images/$$name.containerfile" $(BUILDAH_ARGS) .; done
 clean: ## removes what the other targets made here; runs/ stays

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from penstock.components.contracts.errors import ContractError
-from penstock.components.evidence.decision import Decision
-from penstock.components.evidence.sequential import SequentialTest, State
+from penstock.components.contracts.errors import ConfigError
+from penstock.components.evidence.decision import Decision, plain
+from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted, restored
 
 __all__ = ["BATCHES", "AsymptoticRateTest", "Batches", "half_normal_evidence", "sandwich"]
 
@@ -106,23 +106,21 @@ class AsymptoticRateTest(SequentialTest):
 
     def __init__(self, tolerance: float, alpha: float = 0.05, *, max_samples: int = 0, name: str = "") -> None:
         super().__init__(tolerance, alpha, max_samples=max_samples, name=name)
+        if not -1 < self.tolerance < 1:
+            raise ConfigError(f"tolerance={tolerance:g} must be a difference of shares between -1 and 1: 0.001 is 0.1 "
+                              f"points")
         self._batches = Batches.nothing()
         self._waiting = np.zeros(4)
         self._first = 0.0  # variance at the first look
         self._canary = 0.0
 
-    def update(self, stable: tuple[float, float], canary: tuple[float, float]) -> None:
+    def update(self, stable: Counts, canary: Counts) -> None:
         """Take (events, requests) of each version since the last update.
 
         Raises:
             ContractError: more events than requests, or a count that is none.
         """
-        counts = np.array([*stable, *canary], float)
-        if counts.shape != (4,) or not np.isfinite(counts).all() or (counts < 0).any() or \
-                counts[0] > counts[1] or counts[2] > counts[3]:
-            raise ContractError(f"stable={stable} and canary={canary} must be (events, requests), neither negative, "
-                                f"with no more events than requests")
-        self._waiting += counts
+        self._waiting += counted(stable, canary)
         if self._waiting[1] and self._waiting[3]:
             self._batches = self._batches.after(*(float(x) for x in self._waiting))
             self._canary += float(self._waiting[3])
@@ -157,7 +155,7 @@ class AsymptoticRateTest(SequentialTest):
         distance = estimate - self.tolerance
         more = self._more(distance**2 / (2 * noise) if noise and (distance > 0 or self.tolerance > 0) else 0.0)
         text = (f"{self.name}: {estimate * 100:+.2f} points in {self.samples:,} requests of the canary, somewhere from "
-                f"{lower * 100:+.2f} to {upper * 100:+.2f}; {self.tolerance * 100:+.3g} points are allowed "
+                f"{lower * 100:+.2f} to {upper * 100:+.2f}; {plain(self.tolerance * 100, '+')} points are allowed "
                 f"(asymptotic: right for long samples, whatever requests have to do with each other)")
         if not self._first:
             text = f"{self.name}: nothing is said before {FEWEST * FIRST_LENGTH:,} canary requests (asymptotic)"
@@ -183,9 +181,8 @@ class AsymptoticRateTest(SequentialTest):
                 "first": self._first, "canary": self._canary}
 
     def _restore(self, state: State) -> None:
-        excess, weight = np.array(state["excess"], float), np.array(state["weight"], float)
-        if excess.shape != (BATCHES,) or weight.shape != (BATCHES,):
-            raise ValueError(f"{excess.shape} batches instead of {BATCHES}")
-        self._batches = Batches(excess, weight, int(state["full"]), float(state["length"]), float(state["taken"]))
-        self._waiting = np.array(state["waiting"], float)
+        self._batches = Batches(restored(state["excess"], self._batches.excess),
+                                restored(state["weight"], self._batches.weight), int(state["full"]),
+                                float(state["length"]), float(state["taken"]))
+        self._waiting = restored(state["waiting"], self._waiting)
         self._first, self._canary = float(state["first"]), float(state["canary"])

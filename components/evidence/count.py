@@ -17,9 +17,9 @@ import numpy.typing as npt
 from scipy.special import log_expit, logit
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.decision import NEVER, Decision
+from penstock.components.evidence.decision import NEVER, Decision, plain
 from penstock.components.evidence.dependence import DRIFT, Clumping
-from penstock.components.evidence.sequential import SequentialTest, State
+from penstock.components.evidence.sequential import SequentialTest, State, restored
 
 __all__ = ["CountTest", "Mixture", "evidence", "log_likelihood", "mixture"]
 
@@ -141,8 +141,8 @@ class CountTest(SequentialTest):
         if tolerance <= -1:
             raise ConfigError(f"tolerance={tolerance:g} allows the canary no event at all; it is a ratio of rates "
                               f"minus 1, so give more than -1, for example 0.5 for one and a half times as many")
-        self._bets = mixture(tolerance)
-        self._null = math.log1p(tolerance)
+        self._bets = mixture(self.tolerance)
+        self._null = math.log1p(self.tolerance)
         self._row = int(np.flatnonzero(self._bets.etas == self._null)[0])
         self._likelihood = np.zeros(len(self._bets.etas))
         self._now = evidence(self._bets, self._likelihood)
@@ -177,8 +177,11 @@ class CountTest(SequentialTest):
         self._weighed += events * (share, 1 - share)
         self._watch(stable, canary, share)
         self._share = share
-        if not (self._clumping and self._clumping.is_certain):
+        if not self._is_clumped():
             self._settle()
+
+    def _is_clumped(self) -> bool:
+        return self._clumping is not None and self._clumping.is_certain
 
     def _watch(self, stable: float, canary: float, share: float) -> None:
         """Look for bursts in how evenly the canary's part of the events falls; another share begins anew."""
@@ -202,16 +205,17 @@ class CountTest(SequentialTest):
         stable, canary = self._weighed
         estimate = (float(canary / stable) if stable else math.inf if canary else 1.0) - 1
         lower, upper = self._bounds()
-        worse, within = self.log_e
-        more = self._more(self._growth())
+        withheld = self._settled == "undecided" and self._is_clumped()
+        worse, within = (-math.inf, -math.inf) if withheld else self.log_e  # nor may it decide for many metrics
+        more = NEVER if withheld else self._more(self._growth())
         return Decision(self._settled, self._explain(estimate, lower, upper, more), estimate, lower, upper,
                         self.samples, worse, within, self.alpha, more)
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the confidence sequence, its best ends so far."""
-        ratios, threshold = np.expm1(self._bets.etas), math.log(1 / self.alpha)
-        above, below = ratios[self._best[0] >= threshold], ratios[self._best[1] >= threshold]
-        return float(above.max(initial=-1.0)), float(below.min(initial=math.inf))
+        """Return the confidence sequence, its best ends so far; it ends at the first ratio that is not ruled out."""
+        ratios, out = np.expm1(self._bets.etas), self._best >= math.log(1 / self.alpha)
+        above, below = np.logical_and.accumulate(out[0]), np.logical_and.accumulate(out[1, ::-1])[::-1]
+        return float(ratios[above].max(initial=-1.0)), float(ratios[below].min(initial=math.inf))
 
     def _growth(self) -> float:
         """Estimate the evidence per event if the truth is what it looks like: its divergence from the tolerance."""
@@ -230,22 +234,24 @@ class CountTest(SequentialTest):
             return f"{self.name}: nothing to compare yet, no event while both versions had traffic"
         unit = "events" if self.block == 1 else "blocks of events"
         allowed = f"{_times(self.tolerance)} is allowed"
-        seen = f"{self.name}: {self._events[1]:,.4g} {unit} of the canary, {self._events[0]:,.4g} of stable"
+        seen = f"{self.name}: {plain(self._events[1])} {unit} of the canary, {plain(self._events[0])} of stable"
         text = (f"{seen}: {_times(estimate)} stable's rate" if math.isfinite(estimate)
                 else f"{seen}, so their ratio has no estimate")
         if self._settled == "worse":
-            return f"{text}, at least {_times(lower)}; {allowed}"
+            # The bound is sought from the smallest ratio on, so it may stay behind the verdict where little was seen.
+            beyond = f"at least {_times(lower)}" if lower >= self.tolerance else "more than there may be"
+            return f"{text}, {beyond}; {allowed}"
         if self._settled == "within":
-            return f"{text}, at most {_times(upper)}; {allowed}"
+            end = f"at most {_times(upper)}" if upper <= self.tolerance else "no more than there may be"
+            return f"{text}, {end}; {allowed}"
         ends = (f"somewhere from {_times(lower)} to {_times(upper)}" if math.isfinite(upper)
                 else f"at least {_times(lower)}" if lower > -1 else "nothing shown yet")
         text = f"{text}, {ends}; {allowed}"
-        if self._clumping and self._clumping.is_certain:
+        if self._clumping and self._is_clumped():
             return f"{text}: no verdict, because {self._clumping.warning(self.name)}"
         if self.tolerance <= 0 and estimate <= 0:
             return f"{text}: that a canary is not worse by anything at all cannot be shown"
-        return f"{text}: " + ("too close to say" if more == NEVER
-                              else f"about {more:,} more {unit} of both versions would tell")
+        return f"{text}: {self._outlook(more, f'{unit} of both versions')}"
 
     def _evidence_state(self) -> State:
         return {"likelihood": self._likelihood.tolist(), "best": self._best.tolist(),
@@ -253,16 +259,13 @@ class CountTest(SequentialTest):
                 "clumping": self._clumping.to_state() if self._clumping else None}
 
     def _restore(self, state: State) -> None:
-        likelihood, best = np.array(state["likelihood"], float), np.array(state["best"], float)
-        events, weighed = np.array(state["events"], float), np.array(state["weighed"], float)
-        if (likelihood.shape, best.shape) != (self._likelihood.shape, self._best.shape):
-            raise ValueError(f"a grid of {likelihood.shape} ratios instead of {self._likelihood.shape}")
-        if events.shape != (2,) or weighed.shape != (2,):
-            raise ValueError("events of other than two versions")
-        self._likelihood, self._best, self._events, self._weighed = likelihood, best, events, weighed
-        self._now, self._share = evidence(self._bets, likelihood), float(state["share"])
+        self._likelihood = restored(state["likelihood"], self._likelihood)
+        self._best = restored(state["best"], self._best)
+        self._events = restored(state["events"], self._events)
+        self._weighed = restored(state["weighed"], self._weighed)
+        self._now, self._share = evidence(self._bets, self._likelihood), float(state["share"])
         self._clumping = Clumping.from_state(state["clumping"]) if self._clumping else None
 
 
 def _times(change: float) -> str:
-    return f"{1 + change:.3g} times"
+    return f"{plain(1 + change)} times"

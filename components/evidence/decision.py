@@ -6,7 +6,7 @@ Knows no metric and no data; the wording of a metric is its test's.
 import math
 from typing import Literal, NamedTuple
 
-__all__ = ["NEVER", "Decision", "Verdict"]
+__all__ = ["NEVER", "Decision", "Verdict", "plain"]
 
 Verdict = Literal["within", "worse", "undecided"]
 NEVER = -1  # as `Decision.more`: the canary is too close to the tolerance for any number of requests
@@ -43,3 +43,14 @@ class Decision(NamedTuple):
     def threshold(self) -> float:
         """Return the logarithm of evidence at which a verdict falls (Ville's inequality)."""
         return math.log(1 / self.alpha)
+
+
+def plain(value: float, sign: str = "") -> str:
+    """Write a finite number for a person: three digits at least, every digit before the point, and no exponent.
+
+    Args:
+        sign: "+" where a plus is to be seen.
+    """
+    decimals = min(max(2 - math.floor(math.log10(abs(value))), 0), 9) if value else 0
+    text = f"{value + 0.0:{sign},.{decimals}f}"  # -0.0 + 0.0 has no minus
+    return text.rstrip("0").rstrip(".") if decimals else text

@@ -203,7 +203,7 @@ class Clumping:
         """Return what to do about it in plain words, or nothing if there is nothing to warn of."""
         if not self.is_certain:
             return ""
-        size = math.ceil(self.factor)
+        size = max(math.ceil(self.factor), 2)
         return (f"{what} come in bursts, about {size} at a time, so {size} requests tell no more than one: "
                 f"name a session id, or set block={size} or the length of the longest burst")
 

@@ -11,12 +11,12 @@ from scipy.special import bdtrc
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.decision import NEVER, Decision
-from penstock.components.evidence.histogram import Bins, holder
+from penstock.components.evidence.histogram import Bins, filled, holder
 from penstock.components.evidence.latency import LatencyTest
 from penstock.components.evidence.quantile import log_mix
-from penstock.components.evidence.sequential import State
+from penstock.components.evidence.sequential import State, restored
 
-__all__ = ["DECILES", "DistributionTest", "Everywhere"]
+__all__ = ["DistributionTest", "Everywhere"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -84,8 +84,7 @@ class Everywhere:
         return 0 if self._wealth.any() else math.ceil((self.size - stable) * canary / max(stable, 1))
 
     def to_state(self) -> State:
-        some = np.flatnonzero(self._waiting.any(axis=0))
-        return {"waiting": [[int(at), *map(int, self._waiting[:, at])] for at in some], "wealth": self._wealth.tolist()}
+        return {"waiting": filled(self._waiting), "wealth": self._wealth.tolist()}
 
     def restore(self, state: State) -> None:
         """Take what `to_state` returned.
@@ -93,10 +92,7 @@ class Everywhere:
         Raises:
             ValueError: it is of another tolerance.
         """
-        wealth = np.array(state["wealth"], float)
-        if wealth.shape != self._wealth.shape:
-            raise ValueError(f"{wealth.shape} bets instead of {self._wealth.shape}")
-        self._wealth = wealth
+        self._wealth = restored(state["wealth"], self._wealth)
         for at, stable, canary in state["waiting"]:
             self._waiting[:, at] = stable, canary
 
@@ -129,7 +125,7 @@ class DistributionTest(LatencyTest):
         if cdf_tolerance and not SMALLEST_SHARE <= cdf_tolerance <= 0.5:
             raise ConfigError(f"cdf_tolerance={cdf_tolerance:g} must be a share of requests from "
                               f"{SMALLEST_SHARE} to 0.5, for example 0.02, or 0 to say nothing but worse")
-        self.cdf_tolerance = cdf_tolerance
+        self.cdf_tolerance = float(cdf_tolerance)
         self._everywhere: Everywhere | None = None
         super().__init__(tolerance, DECILES, alpha, block=block, max_samples=max_samples, name=name, floor=floor)
 
@@ -146,7 +142,8 @@ class DistributionTest(LatencyTest):
         if self._everywhere is None:
             outlook = "that no part is slower can be shown with a cdf_tolerance only"
         else:
-            more = self._everywhere.missing or self._more(max(found.log_e_within, 0.0) / max(found.samples, 1))
+            more = self._more(max(found.log_e_within, 0.0) / max(found.samples, 1))
+            more = more if self._is_over() else self._everywhere.missing or more
             outlook = f"not yet shown that nowhere more than {points} are slower than they may be"
         return found._replace(reason=f"{found.reason.rsplit(': ', 1)[0]}: {outlook}", more=more)
 

@@ -147,8 +147,9 @@ class DriftMonitor:
         Raises:
             ContractError: the state is of something else, or damaged.
         """
-        if state.get("test") != cls.__name__:
-            raise ContractError(f"this is the state of {state.get('test')!r}, not of {cls.__name__}")
+        given = state.get("test") if isinstance(state, dict) else state
+        if given != cls.__name__:
+            raise ContractError(f"this is the state of {given!r}, not of {cls.__name__}")
         try:
             return cls(state)
         except (KeyError, TypeError, ValueError) as error:
@@ -160,7 +161,7 @@ class DriftMonitor:
         if not 0 <= tolerance < 1 or not 0.5 <= level < 1:
             raise ConfigError(f"tolerance={tolerance:g} must be in [0, 1), and level={level:g} in [0.5, 1), "
                               "for example 0.01 and 0.99")
-        if not 100 <= arl < math.inf or block < 1:
+        if not 100 <= arl < math.inf or not block >= 1 or block % 1:
             raise ConfigError(f"arl={arl:g} must be at least 100 requests, and block={block} at least 1")
         tail = (1 - level) / statements
         lower = np.where(least > 0, betaincinv(np.maximum(least, 1), rows - least + 1, tail), 0.0)
@@ -170,7 +171,7 @@ class DriftMonitor:
         if not who:
             raise ContractError(f"with {rows:,} rows of reference and tolerance={tolerance:g} no change could be "
                                 "shown; give more rows or a smaller tolerance")
-        options = {"tolerance": tolerance, "arl": arl, "level": level, "block": block}
+        options = {"tolerance": float(tolerance), "arl": float(arl), "level": float(level), "block": int(block)}
         return cls({"options": options, "shares": shares, "lower": lower, "upper": upper, "edges": edges, "samples": 0,
                     "log_capital": [None] * who, "rise": [0.0] * who, "begun": [0] * who, "alarm": None})
 

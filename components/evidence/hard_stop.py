@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, gammaln, xlogy
 
-from penstock.components.contracts.errors import ConfigError, ContractError
+from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.capital import Seen, Window, bet, capital
 from penstock.components.evidence.decision import NEVER, Decision
 from penstock.components.evidence.rate import difference_gamblers
-from penstock.components.evidence.sequential import SequentialTest, State
+from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted
 
 __all__ = ["HardStop", "common_tail", "fires", "limit_tail", "spent"]
 
-Counts = tuple[float, float]  # errors, requests
 Floats = npt.NDArray[np.float64]
+
+REACH = 10  # sqrt(n) on each side of its mean hold all of a hypergeometric distribution but 1e-87 (Hoeffding 1963)
 
 
 def spent(alpha: float, interval: int) -> float:
@@ -61,8 +62,11 @@ def common_tail(window: Window, block: int = 1) -> Floats:
         reciprocal: Floats = np.minimum(np.exp(-capital(bets, won)[..., 0]), 1.0)
         return reciprocal
     total = stable_errors + errors
-    most = np.minimum(total, requests)
-    among = errors[..., None] + np.arange(float((most - errors).max(initial=0)) + 1)
+    # A sum over every table of 1e9 requests would not fit into memory.
+    mean, reach = total * requests / (stable + requests), REACH * np.sqrt(np.minimum(total, requests)) + 1
+    least = np.maximum(errors, np.floor(mean - reach))
+    most = np.minimum(np.minimum(total, requests), np.ceil(np.maximum(mean, least) + reach))
+    among = least[..., None] + np.arange(float((most - least).max(initial=0)) + 1)
     inside = (among <= most[..., None]) & (total[..., None] - among <= stable[..., None])
     log = (_choose(requests[..., None], among) + _choose(stable[..., None], total[..., None] - among)
            - _choose(stable + requests, total)[..., None])
@@ -120,11 +124,7 @@ class HardStop(SequentialTest):
         Raises:
             ContractError: more errors than requests, or a count that is none.
         """
-        counts = np.array([*stable, *canary], float)
-        if counts.shape != (4,) or not np.isfinite(counts).all() or (counts < 0).any() or \
-                counts[0] > counts[1] or counts[2] > counts[3]:
-            raise ContractError(f"stable={stable} and canary={canary} must be (errors, requests), neither negative, "
-                                f"with no more errors than requests")
+        counts = counted(stable, canary)
         if self._settled == "worse" or not counts[1] or not counts[3]:
             return
         self._intervals += 1

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from penstock.components.contracts.errors import ContractError
 
-__all__ = ["Bins", "holder", "log_bins", "prometheus_bins"]
+__all__ = ["Bins", "filled", "holder", "log_bins", "prometheus_bins"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -76,6 +76,11 @@ def holder(counts: npt.ArrayLike, rank: int) -> int:
     return len(from_above) - 1 - int(np.searchsorted(from_above, rank))
 
 
+def filled(counts: Ints) -> list[list[int]]:
+    """Return [bin, count of each row …] of the bins that are not empty, JSON-ready; counts (R, K)."""
+    return [[int(at), *map(int, counts[:, at])] for at in np.flatnonzero(counts.any(axis=0))]
+
+
 def log_bins(tolerance: float, ratios: npt.ArrayLike, floor: float = 0.0) -> tuple[Bins, Floats]:
     """Return log-spaced bins whose width is at most a tenth of the tolerance.
 
@@ -118,10 +123,11 @@ def prometheus_bins(bounds: npt.ArrayLike, tolerance: float, ratios: npt.ArrayLi
         floor: as for `log_bins`.
 
     Raises:
-        ContractError: not ascending, not positive, or not one-dimensional.
+        ContractError: not ascending, not positive, none finite, or not one-dimensional.
     """
     ends = np.asarray(bounds, float)
-    if ends.ndim != 1 or not len(ends) or np.isnan(ends).any() or ends[0] <= 0 or (np.diff(ends) <= 0).any():
+    if ends.ndim != 1 or not np.isfinite(ends[:-1]).all() or not (len(ends) and 0 < ends[0] < math.inf) or \
+            not (np.diff(ends) > 0).all():
         raise ContractError(f"bounds={ends} must be the upper ends of buckets in seconds, positive and ascending, "
                             f"such as [0.1, 0.25, 0.5, inf]")
     edges = np.concatenate([[0.0], ends, [] if math.isinf(ends[-1]) else [math.inf]])

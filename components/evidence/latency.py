@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.decision import NEVER, Decision, Verdict
+from penstock.components.evidence.decision import NEVER, Decision, Verdict, plain
 from penstock.components.evidence.histogram import Bins, log_bins, prometheus_bins
 from penstock.components.evidence.quantile import Quantile, Ratio, window_size
 from penstock.components.evidence.rate import RateTest
@@ -74,11 +74,11 @@ class LatencyTest(SequentialTest):
                               f"slower; for less, give 0 and a floor in seconds")
         if not (math.isfinite(floor) and floor >= 0):
             raise ConfigError(f"floor={floor} must be seconds, 0 or more")
-        self.quantiles, self.floor = tuple(float(q) for q in quantiles), floor
+        self.quantiles, self.floor = tuple(float(q) for q in quantiles), float(floor)
         self._bounds: list[float] | None = None  # upper ends of Prometheus' buckets; None: latencies are counted here
         self._samples = 0
         self._begun = False
-        self._begin(*log_bins(tolerance, _ratios(tolerance), floor))
+        self._begin(*log_bins(self.tolerance, _ratios(self.tolerance), self.floor))
 
     def _begin(self, bins: Bins, ratios: Floats) -> None:
         self._bins = bins
@@ -169,6 +169,8 @@ class LatencyTest(SequentialTest):
         if self._settled == "undecided":
             needed = [worst.more] if worst.estimate > self.tolerance else [each.more for each in alone.values()]
             more = NEVER if NEVER in needed else max(needed)
+            # A quantile that is worse by itself: what is missing is the mean's.
+            more = more or self._more(max(self.log_e[0], 0.0) / max(self._samples, 1))
         reason = self._explain(self._evidence[q], self._settled, Ratio(*worst[2:5]), more)
         if self._settled == "within" and len(alone) > 1:
             reason += f"; {', '.join(_name(each) for each in alone if each != q)} too"
@@ -221,20 +223,23 @@ class LatencyTest(SequentialTest):
         if evidence.coarse is not None and verdict == "undecided":
             lower, upper = self._bins.edges[evidence.coarse:evidence.coarse + 2]
             bound = float(upper if math.isfinite(upper) else lower)
-            return (f"{what}: stable's lies in the bucket from {lower:g} to {upper:g} s, too wide where {allowed}; "
-                    f"give RateTest the share of requests slower than {bound:g} s instead (share_above({bound:g}))")
+            where = f"from {plain(lower)} to {plain(upper)} s" if math.isfinite(upper) else f"above {plain(lower)} s"
+            return (f"{what}: stable's lies in the bucket {where}, too wide where {allowed}; give RateTest the share "
+                    f"of requests slower than {plain(bound)} s instead (share_above({bound:.12g}))")
         if not evidence.used:
             return (f"{what}: nothing to compare yet, {window_size(evidence.quantile)} requests of stable and one "
                     f"of the canary make a beginning")
         text = f"{what}: {_percent(ratio.estimate)} against stable's in {evidence.used:,} canary requests"
-        if verdict != "undecided":
-            end = f"at least {_percent(ratio.lower)}" if verdict == "worse" else f"at most {_percent(ratio.upper)}"
+        if verdict == "worse":  # where a floor is what it exceeds, the ratio alone may show nothing
+            beyond = f"at least {_percent(ratio.lower)}" if ratio.lower >= self.tolerance else "slower than it may be"
+            return f"{text}, {beyond}; {allowed}"
+        if verdict == "within":
+            end = f"at most {_percent(ratio.upper)}" if ratio.upper <= self.tolerance else "no slower than it may be"
             return f"{text}, {end}; {allowed}"
         text = f"{text}, somewhere from {_percent(ratio.lower)} to {_percent(ratio.upper)}; {allowed}"
         if not self._can_be_within and ratio.estimate <= 0:
             return f"{text}: that a canary is not slower by anything at all cannot be shown"
-        outlook = "too close to say" if more == NEVER else f"about {more:,} more canary requests would tell"
-        return f"{text}: {outlook}"
+        return f"{text}: {self._outlook(more, 'canary requests')}"
 
     def _options(self) -> State:
         return {"tolerance": self.tolerance, "quantiles": list(self.quantiles), "alpha": self.alpha,
@@ -255,7 +260,7 @@ class LatencyTest(SequentialTest):
 
 
 def _percent(ratio: float) -> str:
-    return f"{ratio * 100:+.3g} %" if math.isfinite(ratio) else "any"
+    return f"{plain(ratio * 100, '+')} %" if math.isfinite(ratio) else "any"
 
 
 def _name(quantile: float) -> str:

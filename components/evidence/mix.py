@@ -13,9 +13,9 @@ import numpy.typing as npt
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.capital import capital
 from penstock.components.evidence.class_sets import MixSeen, distance, set_bet, subsets, within_gamblers, worse_bet
-from penstock.components.evidence.decision import NEVER, Decision
+from penstock.components.evidence.decision import Decision, plain
 from penstock.components.evidence.rate import difference_gamblers
-from penstock.components.evidence.sequential import SequentialTest, State
+from penstock.components.evidence.sequential import SequentialTest, State, restored
 
 __all__ = ["MOST_FOR_WITHIN", "MixTest", "confidence_bins"]
 
@@ -75,9 +75,10 @@ class MixTest(SequentialTest):
     def __init__(self, classes: int | Sequence[str], minimum_effect: float, alpha: float = 0.05, *, block: int = 1,
                  max_samples: int = 0, name: str = "") -> None:
         super().__init__(minimum_effect, alpha, block=block, max_samples=max_samples, name=name)
-        self.classes = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+        self.classes = [str(i) for i in range(classes)] if isinstance(classes, int) else list(map(str, classes))
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise ConfigError(f"classes={classes!r} must be two or more, each named once")
+        minimum_effect = self.tolerance
         if not 0 <= minimum_effect < 1:
             raise ConfigError(f"minimum_effect={minimum_effect:g} is a distance from 0 to 1, for example 0.02")
         count, scale = len(self.classes), minimum_effect or SMALLEST
@@ -115,9 +116,10 @@ class MixTest(SequentialTest):
     def _close(self, stable: Floats, canary: Floats) -> None:
         self._worse_wealth += worse_bet(self._worse, self._seen, stable, canary, self.tolerance)
         if self._within:
-            # Rounded, so that the state of 10 classes is 150 kB of JSON instead of 260: an error of 5e-7 a window.
-            self._within_wealth = np.round(
-                self._within_wealth + set_bet(self._within, self._seen, stable, canary, self._sets), 6)
+            # Rounded, so that the state of 10 classes is 150 kB of JSON instead of 260; down, so that a million windows
+            # add no evidence: it costs 5e-7 a window.
+            self._within_wealth = np.floor(
+                1e6 * (self._within_wealth + set_bet(self._within, self._seen, stable, canary, self._sets))) / 1e6
         self._best = np.maximum(self._best[0], self._evidence()[0]), np.maximum(self._best[1], self._evidence()[1])
         self._seen = self._seen.after(stable, canary)
         self._settle()
@@ -166,16 +168,16 @@ class MixTest(SequentialTest):
         most = int(np.abs(self._seen.moves).argmax())
         text = (f"{self.name}: {estimate * 100:.2f} of 100 {self.name} changed class in {canary:,.0f} {unit} of the "
                 f"canary; class {self.classes[most]} moved most, {self._seen.moves[most] * 100:+.1f} points")
-        allowed = f"{self.tolerance * 100:.3g} of 100 may"
+        allowed = f"{plain(self.tolerance * 100)} of 100 may"
         if self._settled == "worse":
-            return f"{text}; more than {max(lower, self.tolerance) * 100:.3g} of 100 changed, {allowed}"
+            return f"{text}; more than {plain(max(lower, self.tolerance) * 100)} of 100 changed, {allowed}"
         if self._settled == "within":
-            return f"{text}; at most {min(upper, self.tolerance) * 100:.3g} of 100 changed, {allowed}"
+            return f"{text}; at most {plain(min(upper, self.tolerance) * 100)} of 100 changed, {allowed}"
         text = f"{text}; {allowed}"
         if estimate <= self.tolerance and not self._within:
             why = f"is only offered for up to {MOST_FOR_WITHIN} classes" if self.tolerance else "cannot be shown"
             return f"{text}: that no more than that changed {why}"
-        return f"{text}: too close to say" if more == NEVER else f"{text}: about {more:,} more canary {unit} would tell"
+        return f"{text}: {self._outlook(more, f'canary {unit}')}"
 
     def _options(self) -> State:
         return {"classes": self.classes, "minimum_effect": self.tolerance, "alpha": self.alpha, "block": self.block,
@@ -187,11 +189,8 @@ class MixTest(SequentialTest):
                 "waiting": self._waiting.tolist()}
 
     def _restore(self, state: State) -> None:
-        worse = np.array(state["worse"], float)
-        within = np.array(state["within"], float).reshape(self._within_wealth.shape)
-        if worse.shape != self._worse_wealth.shape:
-            raise ValueError(f"{worse.shape} gamblers instead of {self._worse_wealth.shape}")
-        self._worse_wealth, self._within_wealth = worse, within
-        self._best = np.array(state["best"][0], float), np.array(state["best"][1], float)
-        self._seen = MixSeen(*(np.array(part, float) for part in state["seen"]))
-        self._waiting = np.array(state["waiting"], float)
+        self._worse_wealth = restored(state["worse"], self._worse_wealth)
+        self._within_wealth = restored(state["within"], self._within_wealth)
+        self._best = restored(state["best"][0], self._best[0]), restored(state["best"][1], self._best[1])
+        self._seen = MixSeen(*(restored(saved, part) for saved, part in zip(state["seen"], self._seen, strict=True)))
+        self._waiting = restored(state["waiting"], self._waiting)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from penstock.components.evidence.decision import Verdict
 from penstock.components.evidence.exceedance import RATIOS, WEIGHTS, log_factors
-from penstock.components.evidence.histogram import Bins, holder
-from penstock.components.evidence.sequential import State
+from penstock.components.evidence.histogram import Bins, filled, holder
+from penstock.components.evidence.sequential import State, restored
 
-__all__ = ["LEAST_RANK", "LEAST_STABLE", "Quantile", "Ratio", "log_mix", "window_size"]
+__all__ = ["Quantile", "Ratio", "log_mix", "window_size"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -123,8 +123,7 @@ class Quantile:
         return float(math.exp(np.interp(0.0, score[::-1], position[::-1]))) - 1
 
     def to_state(self) -> State:
-        some = np.flatnonzero(self._waiting.any(axis=0))
-        return {"waiting": [[int(at), *map(int, self._waiting[:, at])] for at in some], "wealth": self._wealth.tolist(),
+        return {"waiting": filled(self._waiting), "wealth": self._wealth.tolist(),
                 "best": self._best.tolist(), "score": self._score.tolist(), "information": self._information,
                 "used": self.used, "coarse": self.coarse, "verdict": self.verdict}
 
@@ -134,10 +133,8 @@ class Quantile:
         Raises:
             ValueError: it is of other bins or other bets.
         """
-        arrays = [np.array(state[key], float) for key in ("wealth", "best", "score")]
-        if [part.shape for part in arrays] != [part.shape for part in (self._wealth, self._best, self._score)]:
-            raise ValueError(f"{[part.shape for part in arrays]} bets instead of {self._wealth.shape}")
-        self._wealth, self._best, self._score = arrays
+        self._wealth = restored(state["wealth"], self._wealth)
+        self._best, self._score = restored(state["best"], self._best), restored(state["score"], self._score)
         for at, stable, canary in state["waiting"]:
             self._waiting[:, at] = stable, canary
         self._information, self.used = float(state["information"]), int(state["used"])

@@ -8,15 +8,14 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from penstock.components.contracts.errors import ContractError
+from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.capital import Gamblers, Seen, Window, bet, capital
-from penstock.components.evidence.decision import NEVER, Decision
+from penstock.components.evidence.decision import NEVER, Decision, plain
 from penstock.components.evidence.dependence import Clumping
-from penstock.components.evidence.sequential import SequentialTest, State
+from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted, restored
 
 __all__ = ["RateTest", "difference_gamblers"]
 
-Counts = tuple[float, float]  # events, requests
 SMALLEST_SCALE = 1e-4  # of a difference that anybody bets on, where the tolerance is 0
 LARGEST_NULL = 0.95
 
@@ -59,7 +58,7 @@ class RateTest(SequentialTest):
     requests, or blocks of them; where no block is stated and events are seen to come in bursts, no verdict falls.
 
     Args:
-        tolerance: absolute difference of shares: 0.001 is 0.1 points.
+        tolerance: absolute difference of shares: 0.001 is 0.1 points; at most 0.95 in size.
     """
 
     DEFAULT_NAME = "errors"
@@ -67,9 +66,12 @@ class RateTest(SequentialTest):
     def __init__(self, tolerance: float, alpha: float = 0.05, *, block: int = 1, max_samples: int = 0,
                  name: str = "") -> None:
         super().__init__(tolerance, alpha, block=block, max_samples=max_samples, name=name)
-        nulls = _differences(tolerance)
-        self._row = int(np.flatnonzero(nulls == tolerance)[0])
-        self._sides = tuple(difference_gamblers(tolerance, sign, nulls) for sign in (1, -1))
+        if abs(self.tolerance) > LARGEST_NULL:
+            raise ConfigError(f"tolerance={tolerance:g} must be a difference of shares from -{LARGEST_NULL} to "
+                              f"{LARGEST_NULL}: 0.001 is 0.1 points")
+        nulls = _differences(self.tolerance)
+        self._row = int(np.flatnonzero(nulls == self.tolerance)[0])
+        self._sides = tuple(difference_gamblers(self.tolerance, sign, nulls) for sign in (1, -1))
         self._wealth = np.zeros((2, len(nulls), len(self._sides[0].effects)))  # logarithms
         self._best = np.zeros((2, len(nulls)))  # highest evidence of each row so far
         self._seen = Seen(*np.zeros(4))
@@ -87,12 +89,7 @@ class RateTest(SequentialTest):
         Raises:
             ContractError: more events than requests, or a count that is none.
         """
-        counts = np.array([*stable, *canary], float)
-        if counts.shape != (4,) or not np.isfinite(counts).all() or (counts < 0).any() or \
-                counts[0] > counts[1] or counts[2] > counts[3]:
-            raise ContractError(f"stable={stable} and canary={canary} must be (events, requests), neither negative, "
-                                f"with no more events than requests")
-        self._waiting += counts
+        self._waiting += counted(stable, canary)
         if self._waiting[1] and self._waiting[3]:
             if self._clumping:
                 self._clumping.update(tuple(self._waiting[:2]), tuple(self._waiting[2:]))
@@ -107,8 +104,11 @@ class RateTest(SequentialTest):
         weight = window.stable * window.canary / (window.stable + window.canary)
         self._contrast += weight * np.array([window.canary_events / window.canary
                                              - window.stable_events / window.stable, 1.0])
-        if not (self._clumping and self._clumping.is_certain):
+        if not self._is_clumped():
             self._settle()
+
+    def _is_clumped(self) -> bool:
+        return self._clumping is not None and self._clumping.is_certain
 
     @property
     def samples(self) -> int:
@@ -123,8 +123,9 @@ class RateTest(SequentialTest):
         """Say what is known now; `estimate`, `lower` and `upper` are differences of shares, canary minus stable."""
         estimate = float(self._contrast[0] / self._contrast[1]) if self._contrast[1] else 0.0
         lower, upper = self._bounds()
-        worse, within = self.log_e
-        more = self._more(self._growth(estimate))
+        withheld = self._settled == "undecided" and self._is_clumped()
+        worse, within = (-math.inf, -math.inf) if withheld else self.log_e  # nor may it decide for many metrics
+        more = NEVER if withheld else self._more(self._growth(estimate))
         return Decision(self._settled, self._explain(estimate, lower, upper, more), estimate, lower, upper,
                         self.samples, worse, within, self.alpha, more)
 
@@ -157,19 +158,22 @@ class RateTest(SequentialTest):
         seen, unit = self._seen, "requests" if self.block == 1 else "blocks of requests"
         if not seen.canary:
             return f"{self.name}: nothing to compare yet, both versions must have answered"
-        allowed = f"{self.tolerance * 100:+.3g} points are allowed"
-        text = (f"{self.name}: {seen.canary_events:,.4g} in {seen.canary:,.0f} {unit} of the canary, "
-                f"{seen.stable_events:,.4g} in {seen.stable:,.0f} of stable: {estimate * 100:+.2f} points")
+        allowed = f"{plain(self.tolerance * 100, '+')} points are allowed"
+        text = (f"{self.name}: {plain(float(seen.canary_events))} in {seen.canary:,.0f} {unit} of the canary, "
+                f"{plain(float(seen.stable_events))} in {seen.stable:,.0f} of stable: {estimate * 100:+.2f} points")
         if self._settled == "worse":
-            return f"{text}, at least {lower * 100:+.2f}; {allowed}"
+            # The bound is sought from -100 points on, so it may stay behind the verdict where little was seen.
+            beyond = f"at least {lower * 100:+.2f}" if lower >= self.tolerance else "more than there may be"
+            return f"{text}, {beyond}; {allowed}"
         if self._settled == "within":
-            return f"{text}, at most {upper * 100:+.2f}; {allowed}"
+            end = f"at most {upper * 100:+.2f}" if upper <= self.tolerance else "no more than there may be"
+            return f"{text}, {end}; {allowed}"
         text = f"{text}, somewhere from {lower * 100:+.2f} to {upper * 100:+.2f}; {allowed}"
-        if self._clumping and self._clumping.is_certain:
+        if self._clumping and self._is_clumped():
             return f"{text}: no verdict, because {self._clumping.warning(self.name)}"
         if self.tolerance <= 0 and estimate <= 0:
             return f"{text}: that a canary is not worse by anything at all cannot be shown"
-        return f"{text}: " + ("too close to say" if more == NEVER else f"about {more:,} more canary {unit} would tell")
+        return f"{text}: {self._outlook(more, f'canary {unit}')}"
 
     def _evidence_state(self) -> State:
         return {"wealth": self._wealth.tolist(), "best": self._best.tolist(), "seen": [float(x) for x in self._seen],
@@ -177,10 +181,9 @@ class RateTest(SequentialTest):
                 "clumping": self._clumping.to_state() if self._clumping else None}
 
     def _restore(self, state: State) -> None:
-        wealth, best = np.array(state["wealth"], float), np.array(state["best"], float)
-        if wealth.shape != self._wealth.shape or best.shape != self._best.shape:
-            raise ValueError(f"{wealth.shape} gamblers instead of {self._wealth.shape}")
-        self._wealth, self._best = wealth, best
-        self._seen = Seen(*np.array(state["seen"], float))
+        self._wealth = restored(state["wealth"], self._wealth)
+        self._best = restored(state["best"], self._best)
+        self._seen = Seen(*restored(state["seen"], np.array(self._seen)))
+        self._waiting = restored(state["waiting"], self._waiting)
+        self._contrast = restored(state["contrast"], self._contrast)
         self._clumping = Clumping.from_state(state["clumping"]) if self._clumping else None
-        self._waiting, self._contrast = np.array(state["waiting"], float), np.array(state["contrast"], float)

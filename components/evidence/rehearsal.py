@@ -82,7 +82,7 @@ def rehearse(test: SequentialTest, baseline: float, effect: float, share: float,
         return _CountRehearsal(test, baseline, effect, share, runs, seed)
     if isinstance(test, MixTest):
         return _MixRehearsal(test, effect, share, runs, seed)
-    if isinstance(test, LatencyTest):
+    if type(test) is LatencyTest:  # not of DistributionTest: its `within` is another
         return _LatencyRehearsal(test, baseline, effect, share, min(runs, LATENCY_RUNS), seed)
     raise ConfigError(f"{type(test).__name__} cannot be planned; RateTest, CountTest, LatencyTest and MixTest can")
 

@@ -6,13 +6,18 @@ cannot grow in expectation ever does so with probability alpha at most (Ville 19
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.decision import NEVER, Decision, Verdict
 
-__all__ = ["SequentialTest", "State"]
+__all__ = ["Counts", "SequentialTest", "State", "counted", "restored"]
 
+Floats = npt.NDArray[np.float64]
+Counts = tuple[float, float]  # events, requests
 State = dict[str, Any]  # JSON-ready
 HOPELESS = 50  # times the samples seen so far: who would need more is told that no number would do
 
@@ -25,7 +30,8 @@ class SequentialTest(ABC):
             to hold, so such a test answers only `worse` or `undecided`.
         alpha: probability of a wrong verdict of either kind, over all looks together.
         block: requests of one session or burst at most; requests are taken to be independent between blocks, and
-            whatever they like within. 1: every request is independent of every other.
+            whatever they like within, as long as no update cuts a block in two. 1: every request is independent of
+            every other.
         max_samples: canary samples after which an undecided test stays so; 0: no end.
         name: of what is counted, as a report says it.
 
@@ -42,9 +48,11 @@ class SequentialTest(ABC):
             raise ConfigError(f"tolerance={tolerance} is no number; give a finite one such as 0.01")
         if not 0 < alpha < 0.5:
             raise ConfigError(f"alpha={alpha:g} must be between 0 and 0.5, for example 0.05")
-        if block < 1 or max_samples < 0:
-            raise ConfigError(f"block={block} must be at least 1, and max_samples={max_samples} at least 0")
-        self.tolerance, self.alpha, self.block, self.max_samples = tolerance, alpha, block, max_samples
+        if not (block >= 1 and max_samples >= 0) or block % 1 or max_samples % 1:
+            raise ConfigError(f"block={block} must be a whole number from 1, and max_samples={max_samples} from 0")
+        # Python's own numbers: a state may hold no others.
+        self.tolerance, self.alpha = float(tolerance), float(alpha)
+        self.block, self.max_samples = int(block), int(max_samples)
         self.name = name or self.DEFAULT_NAME
         self._settled: Verdict = "undecided"
 
@@ -82,13 +90,16 @@ class SequentialTest(ABC):
         Raises:
             ContractError: the state is of another test, or damaged.
         """
-        if state.get("test") != cls.__name__:
-            raise ContractError(f"this is the state of {state.get('test')!r}, not of {cls.__name__}")
+        given = state.get("test") if isinstance(state, dict) else state
+        if given != cls.__name__:
+            raise ContractError(f"this is the state of {given!r}, not of {cls.__name__}")
         try:
             test = cls(**state["options"])
             test._settled = state["verdict"]
+            if test._settled not in get_args(Verdict):
+                raise ValueError(f"verdict {test._settled!r}")
             test._restore(state["evidence"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ContractError(f"the state of {cls.__name__} is damaged ({error!r}); begin the test anew") from error
         return test
 
@@ -119,3 +130,48 @@ class SequentialTest(ABC):
         missing = math.log(1 / self.alpha) - max(*self.log_e, 0.0)
         needed = missing / per_sample if per_sample > 0 else math.inf
         return math.ceil(needed) if needed <= HOPELESS * max(self.samples, 1) else NEVER
+
+    def _outlook(self, more: int, unit: str) -> str:
+        """Say what an undecided test may still come to.
+
+        Args:
+            more: as in `Decision`.
+            unit: of `more`, such as "canary requests".
+        """
+        if self._is_over():
+            return f"still open after the {self.max_samples:,} {unit} that it was given"
+        return "too close to say" if more == NEVER else f"about {more:,} more {unit} would tell"
+
+
+def counted(stable: Counts, canary: Counts) -> Floats:
+    """Return events and requests of stable, then of the canary, (4,).
+
+    Raises:
+        ContractError: more events than requests, or a count that is none.
+    """
+    try:
+        counts = np.array([stable, canary], float)
+    except (TypeError, ValueError):
+        counts = np.empty(0)
+    if counts.shape != (2, 2) or not np.isfinite(counts).all() or (counts < 0).any() or \
+            (counts[:, 0] > counts[:, 1]).any():
+        raise ContractError(f"stable={stable} and canary={canary} must be (events, requests), neither negative, "
+                            f"with no more events than requests")
+    return counts.ravel()
+
+
+def restored(saved: object, like: Floats) -> Floats:
+    """Return an array that a state holds as a list.
+
+    Args:
+        like: of the same shape.
+
+    Raises:
+        ValueError: it has another shape, or holds what is no number.
+    """
+    found = np.array(saved, float)
+    if found.size == like.size == 0:
+        return like  # JSON keeps of (0, 4) the 0 only
+    if found.shape != like.shape or np.isnan(found).any():
+        raise ValueError(f"numbers of shape {found.shape} instead of {like.shape}")
+    return found

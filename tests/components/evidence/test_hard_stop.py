@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, fisher_exact
+from scipy.stats import binom, fisher_exact, norm
 
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.capital import Window
@@ -37,6 +37,18 @@ def test_the_tails_are_scipys(stable: tuple[int, int], canary: tuple[int, int], 
 
     assert limit_tail(found, limit) == pytest.approx(binom.sf(errors - 1, requests, limit), rel=1e-9)
     assert common_tail(found) == pytest.approx(fisher_exact(table, alternative="greater").pvalue, rel=1e-7)
+
+
+def test_tails_of_a_billion_requests_are_those_of_the_normal_distribution() -> None:
+    """Where errors are many; a sum over every table would take 10 GB."""
+    half = 5 * 10**8
+    for extra in (-10**6, 0, 20_000, 10**8):
+        z = (extra / 1e9) / math.sqrt(0.25 * 2 / 1e9)
+        found = common_tail(window((half, 2 * half), (half + extra, 2 * half)))
+        assert float(found) == pytest.approx(norm.sf(z), rel=1e-3, abs=1e-4)
+    test = HardStop(0.4)
+    test.update(stable=(half, 2 * half), canary=(half + 10**8, 2 * half))
+    assert test.decide().verdict == "worse"
 
 
 def test_the_tails_work_on_arrays() -> None:
@@ -139,7 +151,7 @@ def test_bad_input_is_refused() -> None:
         with pytest.raises(ConfigError, match="share of requests"):
             HardStop(limit)
     for stable, canary in (((0, 10), (11, 10)), ((-1, 10), (0, 10)), ((0, math.inf), (0, 1))):
-        with pytest.raises(ContractError, match="no more errors than requests"):
+        with pytest.raises(ContractError, match="no more events than requests"):
             HardStop().update(stable=stable, canary=canary)
     state = HardStop().to_state()
     state["evidence"]["last"] = [1.0]

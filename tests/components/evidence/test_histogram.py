@@ -70,7 +70,8 @@ def test_what_is_no_latency_is_refused(values: list[float]) -> None:
         log_bins(0.1, [1.0])[0].tally(values, "stable")
 
 
-@pytest.mark.parametrize("bounds", [[], [[1.0]], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [math.nan]])
+@pytest.mark.parametrize("bounds", [[], [[1.0]], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [math.nan],
+                                    [math.inf], [0.1, math.inf, math.inf]])
 def test_bounds_must_ascend(bounds: list[float]) -> None:
     with pytest.raises(ContractError, match="ascending"):
         prometheus_bins(bounds, 0.1, [1.0])

@@ -171,6 +171,18 @@ def test_bad_counts_are_refused(counts: list[float]) -> None:
         MixTest(3, 0.05).update(stable=[1, 2, 3], canary=counts)
 
 
+def test_rounding_adds_no_evidence() -> None:
+    """Over many windows of little evidence each: half of the digits kept would have been rounded up."""
+    test, seen = MixTest(3, 0.2), MixSeen.nothing((), 3)
+    gamblers, sets, exact = within_gamblers(0.2), subsets(3), np.zeros((6, 4, 3))
+    for _ in range(300):
+        stable, canary = np.array([1.0, 0, 1]), np.array([1.0, 0, 0])
+        test.update(stable, canary)
+        exact, seen = exact + set_bet(gamblers, seen, stable, canary, sets), seen.after(stable, canary)
+    lost = capital(gamblers, exact).min(axis=0)[1] - test.log_e[1]
+    assert 0 <= lost <= 300 * 2e-6
+
+
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="two or more"):
         MixTest(1, 0.05)

@@ -9,6 +9,7 @@ import pytest
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.count import CountTest
 from penstock.components.evidence.decision import Decision
+from penstock.components.evidence.distribution import DistributionTest
 from penstock.components.evidence.latency import LatencyTest
 from penstock.components.evidence.mix import MixTest
 from penstock.components.evidence.planning import Cost, TooClose, cost, samples_needed
@@ -223,6 +224,8 @@ class Nameless(SequentialTest):
 def test_a_test_that_nobody_can_rehearse_is_refused() -> None:
     with pytest.raises(ConfigError, match="Nameless cannot be planned; RateTest, CountTest, LatencyTest and"):
         samples_needed(Nameless(0.1), 0.1, 0.0, 0.2)
+    with pytest.raises(ConfigError, match="DistributionTest cannot be planned"):  # it never says `within` as it is
+        samples_needed(DistributionTest(0.1), 0.5, 0.0, 0.2)
 
 
 def test_enough_samples_are_no_obstacle() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.capital import Seen, Window, bet, capital
+from penstock.components.evidence.combining import combine
 from penstock.components.evidence.decision import NEVER
 from penstock.components.evidence.rate import RateTest, difference_gamblers
 
@@ -127,7 +128,9 @@ def test_bursts_without_a_block_get_no_verdict() -> None:
         test.update((20 * random.binomial(20, 0.02), 400), (20 * random.binomial(20, 0.035), 400))
     found = test.decide()
     assert found.verdict == "undecided"
-    assert max(found.log_e_worse, found.log_e_within) > found.threshold
+    assert max(test.log_e) > found.threshold
+    assert (found.log_e_worse, found.log_e_within) == (-np.inf, -np.inf)
+    assert combine({"errors": found}, 1e-9).verdict == "undecided"
     assert ": no verdict, because " in found.reason
 
 
