@@ -75,6 +75,9 @@ def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, p
     told |= {name: value for name, value in given.items() if value is not None}
     plan = RollOut(told["share"], error_rate, told["max_increase"], told["alpha"], power, told["rate"], canary.block,
                    canary.requests, canary.timeout)
+    if not 0 < plan.share < 1:
+        raise ConfigError(f"with {plan.share * 100:g} % of the requests for the canary one version gets none; try "
+                          "--share 5")
     if not plan.block:
         raise ConfigError("requests_per_session=0: requests of one client may fail together; say how many at most "
                           "(--set analyse_canary.requests_per_session=20), or 1 where all are independent")
@@ -170,7 +173,8 @@ def _name(plan: RollOut, effect: float) -> str:
     if not effect:
         return "as stable's"
     times = effect / plan.max_increase
-    same = ", the limit" if round(times, 6) == 1 else f", {times:.3g} x the limit"
+    told = f"{times:.3g}" if times < 100 else f"{times:,.0f}"
+    same = ", the limit" if round(times, 6) == 1 else f", {told} x the limit"
     return f"{_points(effect)} more{same}"
 
 

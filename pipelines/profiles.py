@@ -97,6 +97,7 @@ def profile_arguments(name: str, folder: RunFolder) -> Arguments:
     stages = PROFILES[name]()
     stages["train"]["work"] = str(folder.train)
     stages["sweep"]["work"] = str(folder.sweep)
+    stages["analyse_canary"]["work"] = str(folder.canary)
     service = SERVICES.get(name, "fashion-mnist")
     return Arguments({"service": service, "registry": str(home() / "registry")}, stages)
 

@@ -105,6 +105,10 @@ class RunFolder:
         return self.path / "sweep"
 
     @property
+    def canary(self) -> Path:
+        return self.path / "canary"
+
+    @property
     def pages(self) -> Path:
         return self.path / "pages"
 

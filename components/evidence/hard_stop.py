@@ -169,8 +169,8 @@ class HardStop(SequentialTest):
         if self._settled == "worse":
             return (f"{self.name}: {seen}, in interval {self._intervals:,}; "
                     f"more than {self.limit:.0%} ends a canary at once")
-        return (f"{self.name}: no burst of errors in {self._intervals:,} intervals; in the last one {seen}, "
-                f"and more than {self.limit:.0%} would have to be beyond chance")
+        looks = f"{self._intervals:,} intervals" if self._intervals > 1 else "1 interval"
+        return f"{self.name}: none in {looks} that chance could not explain; in the last one {seen}"
 
     def _options(self) -> State:
         return {"limit": self.limit, "alpha": self.alpha, "block": self.block, "name": self.name}

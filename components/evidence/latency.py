@@ -216,7 +216,7 @@ class LatencyTest(SequentialTest):
 
     @property
     def _allowed(self) -> str:
-        return f"{_percent(self.tolerance)} are allowed" + (f", or {self.floor:g} s" if self.floor else "")
+        return f"{_percent(self.tolerance)} are allowed" + (f", or {self.floor:g} s more" if self.floor else "")
 
     def _explain(self, evidence: Quantile, verdict: Verdict, ratio: Ratio, more: int) -> str:
         what, allowed = f"{self.name} at {_name(evidence.quantile)}", self._allowed

@@ -166,8 +166,9 @@ class MixTest(SequentialTest):
         if not canary:
             return f"{self.name}: nothing to compare yet, both versions must have answered"
         most = int(np.abs(self._seen.moves).argmax())
-        text = (f"{self.name}: {estimate * 100:.2f} of 100 {self.name} changed class in {canary:,.0f} {unit} of the "
-                f"canary; class {self.classes[most]} moved most, {self._seen.moves[most] * 100:+.1f} points")
+        moved = f"class {self.classes[most]} moved most, {self._seen.moves[most] * 100:+.1f} points"
+        text = (f"{self.name}: beyond chance {estimate * 100:.1f} of 100 {self.name} changed class in {canary:,.0f} "
+                f"{unit} of the canary; {moved}")
         allowed = f"{plain(self.tolerance * 100)} of 100 may"
         if self._settled == "worse":
             return f"{text}; more than {plain(max(lower, self.tolerance) * 100)} of 100 changed, {allowed}"

@@ -86,12 +86,13 @@ def lines(x: Values, series: Mapping[str, Values], xlabel: str, ylabel: str) -> 
 
 
 def closing_in(x: Values, estimate: Values, lower: Values, upper: Values, limit: float, xlabel: str,
-               ylabel: str) -> Markup:
+               ylabel: str, allowed: str = "allowed") -> Markup:
     """Draw an estimate and the interval around it as samples come in, beside what is allowed.
 
     Args:
         x: (N,) samples, ascending; the others have one value for each of them, a bound may be infinite.
         limit: drawn dashed. What lies far beyond it, as bounds do in the beginning, is cut off.
+        allowed: name of the limit.
     """
     middle, low, high = (np.asarray(values, dtype=float) for values in (estimate, lower, upper))
     late = len(middle) // 3  # the first third may be anywhere
@@ -105,7 +106,7 @@ def closing_in(x: Values, estimate: Values, lower: Values, upper: Values, limit:
         axes.fill_between(x, np.clip(low, bottom, top), np.clip(high, bottom, top), color=colour(0), alpha=0.22,
                           linewidth=0, label="where it may truly be")
         axes.plot(x, middle, color=colour(0), linewidth=1.8, label="seen so far")
-        axes.axhline(limit, color=colour(1), linewidth=1.6, linestyle=(0, (5, 2)), label="allowed")
+        axes.axhline(limit, color=colour(1), linewidth=1.6, linestyle=(0, (5, 2)), label=allowed)
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(bottom, top))
         axes.locator_params(axis="x", nbins=5 if narrow else 9)
         _write_thousands(axes)

@@ -81,6 +81,10 @@ def test_hopeless_plans_say_so() -> None:
     assert first == "With 20 % of the traffic, a canary as good as stable is too close to the limit to be told."
 
 
+def test_many_times_the_limit_are_written_out() -> None:
+    assert any("1 point more, 10,000 x the limit" in line for line in table(PLAN._replace(max_increase=0.000001)))
+
+
 @pytest.mark.parametrize(("rate", "text"), [(100, " s "), (1, " min "), (0.1, " h "), (0.001, " days ")])
 def test_times_are_in_the_unit_of_a_person(rate: float, text: str) -> None:
     assert text in table(PLAN._replace(rate=rate))[0]
@@ -119,7 +123,8 @@ def test_the_command_speaks_in_percent() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["--share", "0"], "share=0 must be between 0 and 1"), (["--rate", "0"], "rate=0 must be more than 0"),
+    (["--share", "0"], "with 0 % of the requests for the canary one version gets none"),
+    (["--rate", "0"], "rate=0 must be more than 0"),
     (["--share", "120"], "120.0 is not in the range"), (["--alpha", "0.7"], "alpha=0.7 must be between 0 and 0.5"),
     (["--power", "1"], "power=1 must be between 0 and 1"), (["--profile", "lapdog"], "did you mean 'laptop'?"),
     (["--set", "analyse_canary.rat=3"], "unknown field 'rat'"), (["--max-increase", "0"], "try --max-increase 1"),

@@ -3,14 +3,15 @@
 Arithmetic only: says nothing about rules or verdicts of the step, and sends no request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from penstock.components.contracts.errors import ContractError
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
-from penstock.components.evidence.combining import budget, combine
+from penstock.components.evidence.combining import budget, combine, named
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.hard_stop import HardStop
 from penstock.components.evidence.latency import LatencyTest
@@ -18,9 +19,11 @@ from penstock.components.evidence.mix import MixTest
 from penstock.components.evidence.rate import RateTest
 from penstock.components.evidence.sequential import State
 
-__all__ = ["CLASSES", "ERRORS", "LATENCY", "WRONG", "Batch", "Point", "SequentialAnalysis"]
+__all__ = ["CLASSES", "ERRORS", "LATENCY", "UNITS", "WRONG", "Batch", "Point", "SequentialAnalysis"]
 
 ERRORS, LATENCY, WRONG, CLASSES = "error_rate_increase", "latency_increase", "wrong_answers_increase", "class_shift"
+UNITS = {ERRORS: "points above stable", WRONG: "points above stable", LATENCY: "% above stable",
+         CLASSES: "points that moved"}  # of 100 times an estimate
 BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 
 
@@ -57,17 +60,20 @@ class SequentialAnalysis:
 
     Args:
         labelled: whether the true class of each request is known.
-        classes: how many there are; 0: predicted classes are not seen.
+        classes: their names; none: predicted classes are not seen.
 
     Attributes:
         classes: as given.
+        blamed: names of the tests that showed the canary to be worse, when all of them together did; as a verdict it
+            stays, whatever comes after.
         required: names of the tests that must show `within` before the canary is promoted; the others can only send
             it back.
         course: of each test, where it stood at each look.
     """
 
-    def __init__(self, config: AnalyseCanaryConfig, labelled: bool, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, config: AnalyseCanaryConfig, labelled: bool, classes: Sequence[str] = ()) -> None:
+        self.classes = tuple(classes)
+        self.blamed: tuple[str, ...] = ()
         self._enough = config.min_requests_per_version
         self._requests = np.zeros(2, int)  # of stable and the canary
         self.tests: dict[str, RateTest | LatencyTest | MixTest] = {}
@@ -82,8 +88,9 @@ class SequentialAnalysis:
                                          name="wrong answers")
         optional = {WRONG, CLASSES} if config.paired_rows else {CLASSES}
         self.required = tuple(name for name in self.tests if name not in optional)
-        if config.max_class_shift < 1 and classes > 1:
-            self.tests[CLASSES] = MixTest(classes, config.max_class_shift, config.alpha, block=config.block)
+        if config.max_class_shift < 1 and len(classes) > 1:
+            self.tests[CLASSES] = MixTest(classes, config.max_class_shift, config.alpha, block=config.block,
+                                          name="predictions")
         self._alpha = config.alpha
         self.budget = budget(self.tests, config.alpha, BURSTS) if self.tests else {}
         self.hard_stop = HardStop(alpha=config.alpha * BURSTS, block=config.block, name="burst of errors")
@@ -104,17 +111,33 @@ class SequentialAnalysis:
                 test.update(stable=(stable.wrong, stable.labelled), canary=(canary.wrong, canary.labelled))
             found = test.decide()
             self.course[name].append(Point(found.samples, found.estimate, found.lower, found.upper))
+        self.blamed = self.blamed or self._blame()
+
+    def _blame(self) -> tuple[str, ...]:
+        """Name the tests that show the canary to be worse, with allowance for how many there are."""
+        decisions = self.decisions
+        if not decisions or combine(decisions, self._alpha, [self.hard_stop.decide()]).verdict != "worse":
+            return ()
+        evidence = np.array([decision.log_e_worse for decision in decisions.values()])
+        guilty = named(evidence, self._alpha * (1 - BURSTS))
+        if not guilty.any() and self.hard_stop.decide().verdict != "worse":
+            guilty[evidence.argmax()] = True  # all of them together show it, this one most of all
+        return tuple(name for name, blamed in zip(decisions, guilty, strict=True) if blamed)
 
     @property
     def decisions(self) -> dict[str, Decision]:
         """Return what each test says now."""
         return {name: test.decide() for name, test in self.tests.items()}
 
+    def allowed(self, name: str) -> str:
+        """Return the limit of a test, as a rule says it."""
+        test = self.tests[name]
+        floor = test.floor if isinstance(test, LatencyTest) else 0
+        return f"{test.tolerance:g}" + (f" or {floor * 1000:g} ms more" if floor else "")
+
     def is_worse(self) -> bool:
         """Whether it is shown that the canary breaks a limit, all tests counted, or it failed in a burst."""
-        burst = self.hard_stop.decide()
-        return burst.verdict == "worse" or (
-            bool(self.tests) and combine(self.decisions, self._alpha, [burst]).verdict == "worse")
+        return bool(self.blamed) or self.hard_stop.decide().verdict == "worse"
 
     def is_over(self) -> bool:
         """Whether no further request is needed: it is shown that a limit is broken, or that every one is kept."""
@@ -126,7 +149,7 @@ class SequentialAnalysis:
     def to_state(self) -> State:
         """Return everything, JSON-ready."""
         return {"requests": self._requests.tolist(), "burst": self.hard_stop.to_state(), "course": self.course,
-                "tests": {name: test.to_state() for name, test in self.tests.items()}}
+                "blamed": self.blamed, "tests": {name: test.to_state() for name, test in self.tests.items()}}
 
     def restore(self, state: State) -> None:
         """Go on where `to_state` was taken; the configuration must be the same.
@@ -134,10 +157,14 @@ class SequentialAnalysis:
         Raises:
             ContractError: the state is of other tests, or damaged.
         """
-        self._requests = np.array(state["requests"], int)
-        self.hard_stop = HardStop.from_state(state["burst"])
-        self.course = {name: [Point(*point) for point in points] for name, points in state["course"].items()}
-        self.tests = {name: type(test).from_state(state["tests"][name]) for name, test in self.tests.items()}
+        try:
+            requests, blamed = np.array(state["requests"], int), tuple(state["blamed"])
+            burst = HardStop.from_state(state["burst"])
+            course = {name: [Point(*point) for point in state["course"][name]] for name in self.tests}
+            tests = {name: type(test).from_state(state["tests"][name]) for name, test in self.tests.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ContractError(f"the state of an analysis is damaged ({error!r}); begin it anew") from error
+        self._requests, self.blamed, self.hard_stop, self.course, self.tests = requests, blamed, burst, course, tests
 
 
 def _time(test: LatencyTest, stable: Batch, canary: Batch) -> None:

@@ -50,6 +50,8 @@ class AnalyseCanaryConfig(Config):
                                    "classes than stable's; more than that sends back, less proves nothing; 1: off.")
     min_agreement: float = Field(default=0, ge=0, le=1, description="Least share of paired rows with the same answer; "
                                  "0: off.")
+    work: str = Field(default="", description="Folder for what a replay has seen so far, that outlives the step. "
+                      "\"\": beside the report.")
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Risk of promoting a version that breaks a limit, and "
                          "of calling one worse that breaks none.")
 
@@ -70,9 +72,13 @@ class AnalyseCanaryConfig(Config):
             percent: of the requests, for the canary.
 
         Raises:
-            ConfigError: even a canary without one error would be sent back, for want of evidence; or nothing is said
-                of how the requests of others depend on each other.
+            ConfigError: even a canary without one error would be sent back, for want of evidence; a limit is one that
+                no test can hold; or nothing is said of how the requests of others depend on each other.
         """
+        from penstock.components.evidence.latency import LatencyTest
+        from penstock.components.evidence.planning import samples_needed
+        from penstock.components.evidence.rate import RateTest
+
         if self.mode == "observe" and not self.requests_per_session:
             raise ConfigError(
                 "requests_per_session=0: requests of one client may fail together, and 20 that do would count as 20 "
@@ -81,18 +87,26 @@ class AnalyseCanaryConfig(Config):
             raise ConfigError(
                 f"max_latency_increase={self.max_latency_increase:g} needs independent requests, but "
                 f"requests_per_session={self.block}: counters do not tell sessions apart; set max_latency_increase=0")
-        if self.max_error_rate_increase == 1:
-            return
-        from penstock.components.evidence.planning import samples_needed
-        from penstock.components.evidence.rate import RateTest
-
-        test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
-        needed = samples_needed(test, baseline=0.0, effect=0.0, share=percent / 100)
-        if self.requests < needed:
+        if self.max_latency_increase:
+            try:
+                LatencyTest(self.max_latency_increase, (self.latency_quantile,), self.alpha)
+            except ConfigError as error:
+                raise ConfigError(f"max_latency_increase: {error}") from error
+        if self.max_error_rate_increase < 1:
+            test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
+            needed = samples_needed(test, baseline=0.0, effect=0.0, share=percent / 100)
+            if self.requests < needed:
+                raise ConfigError(
+                    f"requests={self.requests} at {percent} % cannot show an error rate that is no more than "
+                    f"{self.max_error_rate_increase:g} higher: without one error that takes about {needed:,}; set "
+                    f"requests to {_round_up(needed * 1.5)}, or allow more")
+        smaller = min(percent, 100 - percent)
+        fewest = self.requests * smaller // 100
+        if fewest < self.min_requests_per_version:
             raise ConfigError(
-                f"requests={self.requests} at {percent} % cannot show an error rate that is no more than "
-                f"{self.max_error_rate_increase:g} higher: without one error that takes about {needed:,}; set "
-                f"requests to {_round_up(needed * 1.5)}, or allow more")
+                f"min_requests_per_version={self.min_requests_per_version} cannot be reached: of {self.requests:,} "
+                f"requests one version gets about {fewest:,} at {percent} %; set requests to "
+                f"{_round_up(1.2 * self.min_requests_per_version * 100 / smaller)}")
 
 
 def _round_up(value: float) -> int:

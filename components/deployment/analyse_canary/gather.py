@@ -3,6 +3,7 @@
 Says who is who, sends and sums up; the rules are in `verdict`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.dataset import Dataset, images_array
-from penstock.components.contracts.errors import StepError
+from penstock.components.contracts.errors import ContractError, StepError
 from penstock.components.control.base import ControlPlane, Manifest
 from penstock.components.control.inference_service import (
     canary_percent,
@@ -35,6 +36,8 @@ __all__ = ["Trial", "gather"]
 LOOK = 0.5  # seconds between two looks at the evidence
 SEED = 0  # of the order in which rows are sent: another analysis sends the same rows
 
+logger = logging.getLogger(__name__)
+
 
 class Trial:
     """Who is on trial, beside whom, and with which share.
@@ -56,9 +59,10 @@ class Trial:
         self.stable = Revision(stable_version(isvc), other, urls.get(other, "")) if has_stable else None
         self.percent = canary_percent(isvc) if has_stable else 100
 
-    def fingerprint(self, config: AnalyseCanaryConfig) -> str:
-        """Return what the evidence on this trial depends on."""
-        return f"{self.service} {self.canary} {self.stable} {self.percent} {config.model_dump_json()}"
+    def fingerprint(self, config: AnalyseCanaryConfig, dataset_hash: str) -> str:
+        """Return what the evidence on this trial depends on; a predictor that was started again has another URL."""
+        sides = [revision[:2] for revision in (self.canary, self.stable) if revision]
+        return f"{self.service} {sides} {self.percent} {dataset_hash} {config.model_dump_json()}"
 
     def endpoint(self, base: str) -> str:
         """Return the URL that answers inference requests, at the gateway or at one revision."""
@@ -89,11 +93,11 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
     if trial.stable is None:
         return _replay(trial, images, labels, config, Looks(trial, labels, watch))
     if config.mode == "observe":
-        analysis = SequentialAnalysis(config, labelled=False, classes=0)
+        analysis = SequentialAnalysis(config, labelled=False)
         evidence = observe(trial.canary, trial.stable, trial.percent, config.requests, analysis, watch)
     else:
-        analysis = SequentialAnalysis(config, labelled=True, classes=len(source.description.classes))
-        journal = Journal(notes, trial.fingerprint(config))
+        analysis = SequentialAnalysis(config, labelled=True, classes=source.description.classes)
+        journal = Journal(notes, trial.fingerprint(config, source.manifest.content_hash))
         evidence = _replay(trial, images, labels, config, Looks(trial, labels, watch, analysis, journal))
     if config.paired_rows and not watch.stopped and not analysis.is_worse():
         ours, theirs = (replay(images, _order(len(images), config.paired_rows), trial.endpoint(revision.url),
@@ -111,7 +115,7 @@ def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.
     looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
     answers, watch = looks.answers, looks.watch
     return Evidence(
-        percent=trial.percent, asked=len(answers), seconds=watch.seconds, answers=answers,
+        percent=trial.percent, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
         canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
         unanswered=sum(not _is_known(answer, trial) for answer in answers))
@@ -123,18 +127,30 @@ class Looks:
     Attributes:
         answers: that were looked at, those of a step that was killed before among them.
         enough: whether no further request is needed.
+        before: seconds of a step that was killed before.
     """
 
     def __init__(self, trial: Trial, labels: npt.NDArray[np.integer], watch: Watch,
                  analysis: SequentialAnalysis | None = None, journal: Journal | None = None) -> None:
         self.watch, self.analysis = watch, analysis
         self._trial, self._labels, self._journal = trial, labels, journal
-        self.answers, state = journal.load() if journal else ([], {})
-        if analysis and state:
-            analysis.restore(state)
-        self.enough = bool(state) and analysis is not None and analysis.is_over()
-        self._taken, self._since = 0, max((answer.sent for answer in self.answers), default=0.0)
+        self.answers: list[Answer] = []
+        self.enough = False
+        if analysis and journal:
+            self._go_on(analysis, journal)
+        self._taken, self.before = 0, max((answer.sent for answer in self.answers), default=0.0)
         self._next = time.monotonic() + LOOK
+
+    def _go_on(self, analysis: SequentialAnalysis, journal: Journal) -> None:
+        answers, state = journal.load()
+        if not state:
+            return
+        try:
+            analysis.restore(state)
+        except ContractError as error:
+            logger.warning("service=%s damaged=%r action=begin-anew", self._trial.service, error)
+            return
+        self.answers, self.enough = answers, analysis.is_over()
 
     def is_over(self, answers: Sequence[Answer]) -> bool:
         """Look again if it is time, and say whether to end.
@@ -149,12 +165,12 @@ class Looks:
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Hand the answers that are new since the last look to the tests."""
-        new = [answer._replace(sent=self._since + answer.sent) for answer in answers[self._taken:]]
+        new = [answer._replace(sent=self.before + answer.sent) for answer in answers[self._taken:]]
         self._taken = len(answers)
         self.answers += new
         if not (self.analysis and self._trial.stable and new):
             return
-        stable, canary = (batch(revision, new, self._labels, self.analysis.classes)
+        stable, canary = (batch(revision, new, self._labels, len(self.analysis.classes))
                           for revision in (self._trial.stable, self._trial.canary))
         self.analysis.update(stable, canary)
         self.enough = self.analysis.is_over()

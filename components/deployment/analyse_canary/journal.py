@@ -33,6 +33,7 @@ class Journal:
         try:
             found = json.loads(self._path.read_bytes())
             if found["trial"] != self._trial:
+                logger.info("journal=%s of=another-trial action=begin-anew", self._path)
                 return [], {}
             answers = [Answer(*answer) for answer in found["answers"]]
         except FileNotFoundError:

@@ -6,11 +6,14 @@ Lays out a finished report and the answers behind it; judges nothing.
 import numpy as np
 from markupsafe import Markup
 
-from penstock.components.contracts.reports import CanaryReport
-from penstock.components.deployment.analyse_canary.analysis import CLASSES, ERRORS, LATENCY, WRONG
+from penstock.components.contracts.reports import CanaryReport, Check
+from penstock.components.deployment.analyse_canary.analysis import UNITS, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed
+from penstock.components.deployment.analyse_canary.verdict import NO_BOUND
+from penstock.components.evidence.combining import HARD_STOP
 from penstock.components.evidence.fixed import proportion
+from penstock.components.evidence.latency import LatencyTest
 from penstock.components.reporting.page import Section, checks_table, render_page, table
 from penstock.components.reporting.plots import bars, closing_in, intervals, lines
 
@@ -18,8 +21,6 @@ __all__ = ["render"]
 
 PERCENTILES = tuple(range(5, 100, 5))
 MOST_POINTS = 60  # of the time line
-UNITS = {ERRORS: "points above stable", WRONG: "points above stable", LATENCY: "% above stable",
-         CLASSES: "points that moved"}
 
 
 def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanaryConfig) -> str:
@@ -35,37 +36,53 @@ def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanar
         return render_page("Canary", report.verdict, report.reason, [], facts)
     facts |= {"mode": config.mode, "duration": f"{report.seconds:.1f} s"}
     sides = [side for side in (evidence.stable, evidence.canary) if side]
-    sections = [_rules(report, evidence, config), *_sequences(evidence), _requests(report, sides)]
+    sections = [_rules(report, evidence, config), *_sequences(evidence, report), _requests(report, sides)]
     if any(len(side.slow) for side in sides):
         sections.append(_latency(sides))
     if any(side.labelled for side in sides):
         sections.append(_accuracy(sides, config))
-    sections.append(_agreement(report, evidence))
+    sections.append(_agreement(report, evidence, config))
     if evidence.answers:
         sections.append(_course(evidence, sides))
     return render_page("Canary", report.verdict, report.reason, sections, facts)
 
 
 def _rules(report: CanaryReport, evidence: Evidence, config: AnalyseCanaryConfig) -> Section:
-    note = (f"Promoted only where every rule is shown to be kept: what is not known counts against the canary. A bound "
-            f"is wrong with a probability of {config.alpha:.0%} at most, over all looks together, so looking often "
-            f"costs nothing.{_budget(evidence)}")
-    return Section("Rules", checks_table(report.checks), note if report.stable else
-                   "The first version has nothing to be compared with; it must answer.")
-
-
-def _budget(evidence: Evidence) -> str:
-    """Say who may raise how much of a false alarm."""
     if evidence.analysis is None:
-        return ""
-    parts = ", ".join(f"{name.replace('_', ' ')} {part:.2%}" for name, part in evidence.analysis.budget.items())
-    return f" Its part of the risk of a false alarm: {parts}."
+        note = "The first version has nothing to be compared with; it must answer."
+    else:
+        note = _how_to_read(evidence.analysis, config)
+    return Section("Rules", checks_table([_shown(check) for check in report.checks]), note)
 
 
-def _sequences(evidence: Evidence) -> list[Section]:
+def _shown(check: Check) -> Check:
+    return check.model_copy(update={"value": "none yet"}) if abs(check.value) >= NO_BOUND else check
+
+
+def _how_to_read(analysis: SequentialAnalysis, config: AnalyseCanaryConfig) -> str:
+    """Say what a bound is, what it does where nothing is known, and who may raise how much of a false alarm."""
+    better = [_plain(name) for name in analysis.tests if name not in analysis.required]
+    parts = ", ".join(f"{'burst of errors' if name == HARD_STOP else _plain(name)} {100 * part:.4g} %"
+                      for name, part in analysis.budget.items())
+    text = (f"Upper and lower bound: the ends of what the evidence leaves open. Each is wrong with a probability of "
+            f"{100 * config.alpha:g} % at most, over all looks together, so looking often costs nothing. Limits are "
+            f"held against the worse end: what is not known counts against the canary.")
+    if better:
+        text += (f" Only {' and '.join(better)}: against the better end, because {'they' if len(better) > 1 else 'it'} "
+                 f"can send back but prove nothing.")
+    return text + (f" The risk of sending back a canary that breaks no limit, as one that does, is shared out: {parts}."
+                   if parts else "")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sequences(evidence: Evidence, report: CanaryReport) -> list[Section]:
     """Draw how the evidence came in, test by test."""
     if evidence.analysis is None:
         return []
+    told = {check.name: check.detail for check in report.checks}
     sections = []
     for name, test in evidence.analysis.tests.items():
         course = [point for point in evidence.analysis.course[name] if point.samples]
@@ -73,9 +90,11 @@ def _sequences(evidence: Evidence) -> list[Section]:
             continue
         samples = [point.samples for point in course]
         estimate, lower, upper = 100 * np.array([point[1:] for point in course]).T
+        floor = test.floor if isinstance(test, LatencyTest) else 0
+        allowed = f"allowed, or {1000 * floor:g} ms more" if floor else "allowed"
         plot = closing_in(samples, estimate, lower, upper, 100 * test.tolerance, f"canary {test.UNIT}",
-                          f"{test.name}, {UNITS[name]}")
-        sections.append(Section(f"Evidence: {test.name}", plot, test.decide().reason))
+                          f"{test.name}, {UNITS[name]}", allowed)
+        sections.append(Section(f"Evidence: {test.name}", plot, told.get(name, test.decide().reason)))
     return sections
 
 
@@ -119,16 +138,27 @@ def _accuracy(sides: list[Observed], config: AnalyseCanaryConfig) -> Section:
     return Section("Accuracy", body, f"Of the requests that each version answered; {config.level:.0%} intervals.")
 
 
-def _agreement(report: CanaryReport, evidence: Evidence) -> Section:
+def _agreement(report: CanaryReport, evidence: Evidence, config: AnalyseCanaryConfig) -> Section:
     found, pairs = report.agreement, evidence.pairs
     if found is None or pairs is None:
-        return Section("Agreement", Markup(""), "Not measured: no request was seen by both versions.")
+        return Section("Agreement", Markup(""), f"Not measured: {_why_not(evidence, config)}.")
     ours, theirs = pairs.canary_correct, pairs.stable_correct
     rows = [["both right", int((ours & theirs).sum())], ["only the canary right", int((ours & ~theirs).sum())],
             ["only stable right", int((theirs & ~ours).sum())], ["both wrong", int((~ours & ~theirs).sum())]]
     return Section("Agreement", table(["Of the same rows", "Rows"], rows, numeric={1}),
                    f"Both were asked {len(ours):,} rows directly; {found.estimate:.1%} of the answers are the same "
                    f"({found.lower:.1%} to {found.upper:.1%}).")
+
+
+def _why_not(evidence: Evidence, config: AnalyseCanaryConfig) -> str:
+    """Say why no row was asked of both versions."""
+    if evidence.analysis is None:
+        return "there is no other version"
+    if not config.paired_rows:
+        return "it is switched off (paired_rows=0)"
+    if evidence.stopped or evidence.analysis.is_worse():
+        return "the canary goes back, whatever both versions answer to the same rows"
+    return "no row was answered by both versions"
 
 
 def _course(evidence: Evidence, sides: list[Observed]) -> Section:

@@ -51,7 +51,7 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
         present = CanaryReport.load(target)
         if (present.service, present.canary.version) == (service, version):
             return present
-    notes = Path(f"{target}.journal.json")
+    notes = Path(config.work, f"{service}-{version}.json") if config.work else Path(f"{target}.journal.json")
     with CanaryLease(plane, service, run_id) as lease:
         isvc = plane.get(service_ref(service))
         if isvc and stable_version(isvc) == version and not canary_version(isvc):

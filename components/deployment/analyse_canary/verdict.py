@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from scipy.stats import binomtest
 
 from penstock.components.contracts.reports import CanaryReport, Check, Interval
-from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
+from penstock.components.deployment.analyse_canary.analysis import UNITS, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
-from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, Pairs, variant_report
+from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, variant_report
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.fixed import proportion
 from penstock.components.evidence.paired import compare
@@ -49,19 +49,28 @@ def judge(service: str, evidence: Evidence, config: AnalyseCanaryConfig) -> Cana
 
 
 def _tests(analysis: SequentialAnalysis) -> list[Check]:
-    return [_test(name, decision, analysis.tests[name].tolerance, name in analysis.required)
-            for name, decision in analysis.decisions.items()]
+    return [_test(analysis, name, decision) for name, decision in analysis.decisions.items()]
 
 
-def _test(name: str, decision: Decision, tolerance: float, required: bool) -> Check:
+def _test(analysis: SequentialAnalysis, name: str, decision: Decision) -> Check:
     """Hold one test against its limit: shown to be kept, or, where that is not asked, not shown to be broken."""
-    if required:
-        passed, value, rule = decision.verdict == "within", decision.upper, f"upper bound <= {tolerance:g}"
-    else:
-        passed, value, rule = decision.verdict != "worse", decision.lower, f"lower bound <= {tolerance:g}"
-    wanting = f"{WANTING}: " if required and decision.verdict == "undecided" else ""
-    return Check(name=name, passed=passed, value=min(max(value, -NO_BOUND), NO_BOUND), rule=rule,
-                 detail=wanting + decision.reason)
+    blamed, required, detail = name in analysis.blamed, name in analysis.required, decision.reason
+    value, side = (decision.upper, "upper") if required else (decision.lower, "lower")
+    passed = not blamed and (decision.verdict == "within" or not required)
+    if blamed and decision.verdict != "worse":
+        detail = _turned(analysis, name, decision)
+    elif decision.verdict == "worse" and not blamed:
+        detail = f"{detail}; alone it may be chance, where {len(analysis.tests)} limits are watched"
+    wanting = "" if passed or blamed else f"{WANTING}: "
+    return Check(name=name, passed=passed, value=min(max(value, -NO_BOUND), NO_BOUND),
+                 rule=f"{side} bound <= {analysis.allowed(name)}", detail=wanting + detail)
+
+
+def _turned(analysis: SequentialAnalysis, name: str, decision: Decision) -> str:
+    """Say of a test whose verdict had fallen, and stays, that what came since is against it."""
+    test = analysis.tests[name]
+    return (f"{test.name}: within the limit of {100 * test.tolerance:+g} in the beginning, but it has turned worse: "
+            f"{100 * decision.estimate:+.3g} {UNITS[name]} in all {decision.samples:,} {test.UNIT} of the canary")
 
 
 def _burst(analysis: SequentialAnalysis) -> Check:
@@ -76,18 +85,23 @@ def _paired(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check]:
         return []  # it goes back for another reason, so the rows were not asked
     checks = []
     if config.max_accuracy_drop < 1:
-        checks.append(_accuracy(evidence.pairs, config))
+        checks.append(_accuracy(evidence, config))
     if config.min_agreement:
-        checks.append(_agreement(agreement(evidence, config), config))
+        checks.append(_agreement(evidence, config))
     return checks
 
 
-def _accuracy(pairs: Pairs | None, config: AnalyseCanaryConfig) -> Check:
-    limit = config.max_accuracy_drop
+def _no_pairs(evidence: Evidence, config: AnalyseCanaryConfig) -> str:
+    late = ", because the time was up" if evidence.seconds >= config.timeout else ""
+    return f"no row was answered by both versions{late}"
+
+
+def _accuracy(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
+    pairs, limit = evidence.pairs, config.max_accuracy_drop
     rule = f"lower bound >= -{limit:g}"
     if pairs is None:
         return Check(name="accuracy_change", passed=False, value=-1, rule=rule,
-                     detail=f"{WANTING}: no row was answered by both versions")
+                     detail=f"{WANTING}: accuracy: {_no_pairs(evidence, config)}")
     paired = compare(pairs.canary_correct, pairs.stable_correct, config.level)
     found = paired.difference
     kept = found.lower >= -limit
@@ -98,11 +112,11 @@ def _accuracy(pairs: Pairs | None, config: AnalyseCanaryConfig) -> Check:
     return Check(name="accuracy_change", passed=kept, value=found.lower, rule=rule, detail=wanting + detail)
 
 
-def _agreement(found: Interval | None, config: AnalyseCanaryConfig) -> Check:
-    rule = f"lower bound >= {config.min_agreement:g}"
+def _agreement(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
+    found, rule = agreement(evidence, config), f"lower bound >= {config.min_agreement:g}"
     if found is None:
         return Check(name="agreement", passed=False, value=0, rule=rule,
-                     detail=f"{WANTING}: no row was answered by both versions")
+                     detail=f"{WANTING}: agreement: {_no_pairs(evidence, config)}")
     wanting = "" if not found.lower < config.min_agreement <= found.upper else f"{WANTING}: "
     return Check(name="agreement", passed=found.lower >= config.min_agreement, value=found.lower, rule=rule,
                  detail=f"{wanting}agreement: {found.estimate:.1%} of the answers are the same, at least "
@@ -113,7 +127,8 @@ def _sample(evidence: Evidence, stable: Observed, config: AnalyseCanaryConfig) -
     least = min(evidence.canary.requests, stable.requests)
     enough = least >= config.min_requests_per_version
     detail = (f"{evidence.canary.requests:,} answers of the canary and {stable.requests:,} of stable, "
-              f"{evidence.asked:,} of at most {config.requests:,} requests in {evidence.seconds:.0f} s")
+              f"{evidence.asked:,} of at most {config.requests:,} requests in {evidence.seconds:.1f} of at most "
+              f"{config.timeout:g} s")
     return Check(name="sample", passed=enough, value=least, rule=f">= {config.min_requests_per_version} of each",
                  detail=detail if enough else f"{WANTING}: {detail}")
 
@@ -144,13 +159,19 @@ def _reason(evidence: Evidence, checks: Sequence[Check], failed: Sequence[Check]
     canary, stable = evidence.canary, evidence.stable
     if evidence.stopped:
         return f"stopped early: {evidence.stopped}"
-    if failed:  # what is wrong before what is only not known
-        wrong = [check.detail for check in failed if WANTING not in check.detail]
-        return "; ".join(wrong or [check.detail for check in failed])
+    if wrong := [check.detail for check in failed if WANTING not in check.detail]:
+        return "; ".join(wrong)  # before what is only not known
+    analysis = evidence.analysis
+    if failed:
+        tests = [check for check in failed if analysis and check.name in analysis.required]
+        seen = [check for check in checks if check.name == "sample" and (tests or not check.passed)]
+        unknown = [*seen, *(check for check in failed if check not in seen)]
+        return f"{WANTING}: {'; '.join(check.detail.removeprefix(f'{WANTING}: ') for check in unknown)}"
     if stable is None:
         return (f"version {canary.revision.version} is the first; {canary.requests:,} requests answered, "
                 f"{canary.errors:,} errors")
-    limits = ", ".join(check.name.replace("_", " ") for check in checks
-                       if check.blocking and check.name not in ("sample", "burst_of_errors"))
-    return (f"version {canary.revision.version} keeps every limit against {stable.revision.version} ({limits}): "
-            f"{canary.requests:,} answers against {stable.requests:,}")
+    shown = [*(analysis.required if analysis else ()), "accuracy_change", "agreement"]
+    limits = ", ".join(check.name.replace("_", " ") for check in checks if check.name in shown)
+    kept = f"keeps every limit against {stable.revision.version} ({limits})" if limits else (
+        f"had no burst of errors beside {stable.revision.version}, and no other limit was to be shown")
+    return f"version {canary.revision.version} {kept}: {canary.requests:,} answers against {stable.requests:,}"

@@ -84,7 +84,7 @@ def test_a_burst_is_the_canarys_only_if_stable_has_none() -> None:
                             "more than 50% ends a canary at once")
     assert (outage.decide().verdict, outage.decide().more) == ("undecided", NEVER)
     assert outage.decide().log_e_worse == -math.inf
-    assert "no burst of errors in 1 intervals" in outage.decide().reason
+    assert "none in 1 interval that chance could not explain" in outage.decide().reason
 
 
 def test_a_later_interval_has_less_to_spend() -> None:
