@@ -33,8 +33,8 @@ ROWS = ((2, False, 0.01, 1), (2, True, 0.05, 100), (2, False, 0.5, 1000), (10, F
         (10, False, 0.5, 100), (100, True, 0.01, 100), (100, False, 0.05, 1000), (100, True, 0.5, 1))
 WITHIN_ROWS = (*ROWS[:3], (4, True, 0.01, 1), (4, False, 0.05, 1000), (4, True, 0.5, 100), (6, False, 0.01, 1000),
                (6, True, 0.05, 1), (10, False, 0.5, 100))
-PART_OF_RUNS = {2: 1.0, 10: 0.2, 100: 0.03}  # by classes; what a cell of so many costs
-PART_WITHIN = {2: 1.0, 4: 0.2, 6: 0.05, 10: 0.003}
+PART_OF_RUNS = {2: 1.0, 10: 1.0, 100: 0.1}  # by classes; what a cell of so many costs
+PART_WITHIN = {2: 1.0, 4: 1.0, 6: 0.1, 10: 0.01}
 
 
 class Cell(NamedTuple):
