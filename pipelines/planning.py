@@ -13,7 +13,7 @@ from penstock.components.contracts.errors import ConfigError
 from penstock.pipelines.table import duration
 
 if TYPE_CHECKING:
-    from penstock.components.evidence.planning import Cost
+    from penstock.components.evidence.planning import Cost, Rung
 
 __all__ = ["RollOut", "plan_lines", "planned_roll_out"]
 
@@ -38,6 +38,8 @@ class RollOut(NamedTuple):
         block: requests that may fail together.
         requests: after which the analysis ends.
         timeout: seconds after which it ends.
+        ladder: the shares that the canary climbs through, and how long it holds each; () where it stays at `share`.
+        rung_increase: of the error rate, that each rung would show in 9 of 10 cases.
     """
 
     share: float
@@ -49,6 +51,8 @@ class RollOut(NamedTuple):
     block: int
     requests: int
     timeout: float
+    ladder: "tuple[Rung, ...]" = ()
+    rung_increase: float = 0.0
 
 
 def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, power: float,
@@ -57,7 +61,8 @@ def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, p
 
     Args:
         settings: `--set` options, see `stages.override`.
-        given: share, max_increase, alpha or rate where they are to be other than the profile's; None: as there.
+        given: share, max_increase, alpha or rate where they are to be other than the profile's; None: as there. With
+            a share given, the canary stays at it.
 
     Raises:
         ConfigError: an unknown profile, stage, key or value; or an analysis that looks at no errors.
@@ -84,7 +89,11 @@ def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, p
     if not 0 < plan.max_increase < 1:
         raise ConfigError(f"an increase of {plan.max_increase * 100:g} points leaves nothing to find out; "
                           "try --max-increase 1")
-    return plan
+    if given.get("share") is not None or not canary.ladder:
+        return plan
+    asked = AnalyseCanaryConfig.parse(canary.model_dump() | {
+        "alpha": plan.alpha, "max_error_rate_increase": plan.max_increase})
+    return plan._replace(ladder=asked.rungs(roll_out.canary_percent, error_rate), rung_increase=canary.rung_increase)
 
 
 def plan_lines(plan: RollOut) -> Iterator[str]:
@@ -106,11 +115,21 @@ def plan_lines(plan: RollOut) -> Iterator[str]:
     yield ""
     yield from _wrapped(f"requests: of both versions, until the verdict has fallen with probability "
                         f"{plan.power * 100:g} %; of errors alone, other limits may take longer")
+    if plan.ladder:
+        yield from _wrapped(_climb(plan))
     yield from _wrapped("extra errors: what the canary serves beyond stable's by its verdict, on average")
     if late := [told.requests for told in costs.values() if told and _is_late(plan, told)]:
         yield from _wrapped(f"{LATE} analyse_canary ends before, after {plan.requests:,} requests or "
                             f"{_time(plan.timeout)}, and sends the canary back; give it time with"
                             f"{_enough(plan, max(late))}")
+
+
+def _climb(plan: RollOut) -> str:
+    """Say how long each share is held, and why."""
+    *below, last = plan.ladder
+    held = ", ".join(f"{rung.share * 100:.3g} % for {_rounded(rung.requests):,}" for rung in below)
+    return (f"ladder: {held} requests, then {last.share * 100:.3g} % until the verdict; each rung alone finds out a "
+            f"canary with {_points(plan.rung_increase)} more errors in 9 of 10 cases")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -143,7 +162,7 @@ def _cost(plan: RollOut, effect: float) -> "Cost | None":
 
     test = RateTest(plan.max_increase, plan.alpha, block=plan.block)
     try:
-        told = cost(test, plan.error_rate, effect, plan.share, plan.power)
+        told = cost(test, plan.error_rate, effect, plan.ladder or plan.share, plan.power)
     except TooClose:
         return None
     return told._replace(requests=_rounded(told.requests), canary=_rounded(told.canary))
@@ -151,7 +170,8 @@ def _cost(plan: RollOut, effect: float) -> "Cost | None":
 
 def _sentence(plan: RollOut, costs: "Mapping[float, Cost | None]") -> str:
     good = costs[0.0]
-    text = f"With {plan.share * 100:g} % of the traffic, a canary as good as stable "
+    traffic = " → ".join(f"{rung.share * 100:.3g} %" for rung in plan.ladder) or f"{plan.share * 100:g} %"
+    text = f"With {traffic} of the traffic, a canary as good as stable "
     text += (f"takes {good.requests:,} requests ({_time(good.requests / plan.rate)} at {plan.rate:g} per second) to "
              f"show that it is within {_points(plan.max_increase)}" if good else "is too close to the limit to be told")
     for effect, told in costs.items():

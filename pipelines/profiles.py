@@ -17,7 +17,7 @@ Stages = dict[str, Options]
 
 
 def laptop() -> Stages:
-    """Fashion-MNIST, small convolutional network, a canary with every fifth request: the default."""
+    """Fashion-MNIST, small convolutional network, a canary with every tenth request, then every second: the default."""
     return {
         "ingest": {"source": "fashion-mnist"},
         "validate": {},
@@ -29,9 +29,9 @@ def laptop() -> Stages:
         "export": {},
         "quantize": {},
         "verify_parity": {},
-        "roll_out": {"canary_percent": 20},
+        "roll_out": {"canary_percent": 10},
         # A laptop does other work beside this: its p95 wanders by tens of milliseconds, whatever the model.
-        "analyse_canary": {"rate": 200, "latency_floor_ms": 100},
+        "analyse_canary": {"rate": 200, "latency_floor_ms": 100, "ladder": [50]},
         "promote": {},
     }
 

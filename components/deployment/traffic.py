@@ -1,7 +1,8 @@
 """How the traffic of a service is moved: change the object, then wait until the effect is seen.
 
-The moves that several deployment steps make: start a trial, finish it, go back to stable. Decides nothing, and looks at
-what the routes say on its own clock, because conditions and deadlines of a control plane come late.
+The moves that several deployment steps make: start a trial, change its share, finish it, go back to stable. Decides
+nothing, and looks at what the routes say on its own clock, because conditions and deadlines of a control plane come
+late.
 """
 
 import logging
@@ -31,7 +32,7 @@ from penstock.components.control.inference_service import (
 )
 from penstock.components.control.lease import CanaryLease
 
-__all__ = ["describe", "finish_trial", "return_to_stable", "start_trial"]
+__all__ = ["change_share", "describe", "finish_trial", "return_to_stable", "start_trial"]
 
 POLL = 0.2  # seconds between two looks at the object
 ATTEMPTS = 5  # a status written in between is no reason to give up
@@ -74,6 +75,30 @@ def start_trial(plane: ControlPlane, service: str, candidate: Placement, percent
     return _await(plane, service, has_its_share, timeout, lease)
 
 
+def change_share(plane: ControlPlane, service: str, version: str, percent: int, lease: CanaryLease,
+                 timeout: float) -> Manifest:
+    """Give the version on trial another share of the requests, and wait until it has it.
+
+    Args:
+        percent: of the requests, 1 to 99.
+        timeout: seconds.
+
+    Raises:
+        StepError: another version is on trial, or none; or the traffic did not move in time.
+        LeaseLost: another run may act on the service now.
+    """
+    def other_share(present: Manifest | None) -> Manifest:
+        tried, share = _on_trial(present)
+        if present is None or tried != version or not share:
+            raise StepError(f"{service} has {tried or 'no version'} on trial at {share} %, and {version} was to get "
+                            f"{percent} %: somebody else changed it, or the lease lapsed; start a new run")
+        return with_percent(present, percent)
+
+    lease.check()
+    _change(plane, service, other_share)
+    return _await(plane, service, is_ready, timeout, lease)
+
+
 def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, lease: CanaryLease,
                  timeout: float) -> Manifest:
     """Give the version on trial all traffic and wait until the other revision has left; done already is fine.
@@ -89,9 +114,9 @@ def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, 
     def all_traffic(present: Manifest | None) -> Manifest:
         if present is not None and stable(present).version == version:
             return with_percent(present, SETTLED)
-        found = (canary_version(present), canary_percent(present)) if present else ("", 0)
-        if present is None or found not in ((version, percent), (version, 100)):
-            raise StepError(f"{service} has {found[0] or 'no version'} on trial at {found[1]} %, and {version} was "
+        tried, share = _on_trial(present)
+        if present is None or tried != version or share not in (percent, 100):
+            raise StepError(f"{service} has {tried or 'no version'} on trial at {share} %, and {version} was "
                             f"judged at {percent} %: somebody else changed it, or the lease lapsed; start a new run")
         return with_percent(present, 100)
 
@@ -165,6 +190,10 @@ class _Pods:
 def _filled(service: str, wanted: Placement, holds: Placement, percent: int) -> Manifest:
     return inference_service(service, wanted.version, wanted.uri, runtime=wanted.runtime, stable=holds,
                              canary_percent=percent)
+
+
+def _on_trial(present: Manifest | None) -> tuple[str, int]:
+    return (canary_version(present), canary_percent(present)) if present else ("", 0)
 
 
 def _is_observed(isvc: Manifest) -> bool:

@@ -4,6 +4,7 @@ Draws roll-outs from a stated truth and lets the tests' own bets (`rehearsal`) j
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.decision import Verdict
-from penstock.components.evidence.rehearsal import Rehearsal, rehearse
+from penstock.components.evidence.rehearsal import Floats, Rehearsal, rehearse
 from penstock.components.evidence.sequential import SequentialTest
 
-__all__ = ["Cost", "TooClose", "cost", "samples_needed"]
+__all__ = ["Cost", "Rung", "TooClose", "cost", "of_canary", "samples_needed"]
 
 RUNS = 2000  # the standard error of the requests at power 0.9 is 3 %
 SEED = 20261121
@@ -47,6 +48,18 @@ class Cost(NamedTuple):
     harm: float
 
 
+class Rung(NamedTuple):
+    """A share of the requests that a canary holds on its way up.
+
+    Attributes:
+        share: between 0 and 1.
+        requests: of both versions, after which the canary may leave the rung.
+    """
+
+    share: float
+    requests: int = 0
+
+
 def samples_needed(test: SequentialTest, baseline: float, effect: float, share: float, power: float = 0.9) -> int:
     """Return the requests of both versions together until the right verdict has fallen with probability `power`.
 
@@ -63,8 +76,12 @@ def samples_needed(test: SequentialTest, baseline: float, effect: float, share: 
     return cost(test, baseline, effect, share, power).requests
 
 
-def cost(test: SequentialTest, baseline: float, effect: float, share: float, power: float = 0.9) -> Cost:
+def cost(test: SequentialTest, baseline: float, effect: float, share: float | Sequence[Rung],
+         power: float = 0.9) -> Cost:
     """Return what a verdict takes, from at most 2,000 roll-outs judged by the test's own bets, the same at every call.
+
+    On a ladder of rungs evidence counts from the first; `worse` may fall on any of them, `within` once the requests of
+    the last have been seen.
 
     A look comes whenever 5 % more has been seen. Looks at every 400th part would have the verdict 3 % sooner, looks at
     every 50th 10 % later (RateTest); of MixTests that look at every 40th only 0.81 have it in time, at every 250th 0.9.
@@ -75,23 +92,37 @@ def cost(test: SequentialTest, baseline: float, effect: float, share: float, pow
     Args, Raises: see `samples_needed`.
     """
     right = _right_verdict(test, effect)
-    if not 0 < share < 1:
-        raise ConfigError(f"share={share:g} must be between 0 and 1, for example 0.05 for 5 % of the requests")
+    ladder = (Rung(share),) if isinstance(share, int | float) else tuple(share)
+    for rung in ladder:
+        if not 0 < rung.share < 1:
+            raise ConfigError(f"share={rung.share:g} must be between 0 and 1, for example 0.05 for 5 % of the requests")
     if not 0 < power < 1:
         raise ConfigError(f"power={power:g} must be between 0 and 1, for example 0.9")
-    roll_outs = rehearse(test, baseline, effect, share, RUNS, SEED)
-    times, worse = _first_passage(roll_outs, test.alpha)
+    roll_outs = rehearse(test, baseline, effect, ladder[0].share, RUNS, SEED)
+    ends = np.cumsum([rung.requests for rung in ladder]) / test.block
+    times, worse = _first_passage(roll_outs, test.alpha, [rung.share for rung in ladder], ends)
+    times = np.where(worse, times, np.maximum(times, ends[-1]))
     in_time = np.sort(np.where(worse == (right == "worse"), times, np.inf))
     units = float(in_time[math.ceil(power * len(in_time)) - 1])
     if math.isinf(units):
         raise TooClose(f"effect={effect:g} is too close to tolerance={test.tolerance:g}: no number of requests can "
                        f"tell with power={power:g}; ask for less power, or for an effect farther off")
-    if 0 < test.max_samples < units * roll_outs.samples:
+    if len(ladder) == 1 and 0 < test.max_samples < units * roll_outs.samples:
         raise ConfigError(f"max_samples={test.max_samples} ends the test before it can tell; that takes about "
                           f"{math.ceil(units * roll_outs.samples)}")
     requests = math.ceil(units * test.block)
-    mean = float(times.mean()) * test.block
-    return Cost(right, requests, round(requests * share), mean, roll_outs.harm * mean * share)
+    canary = float(of_canary(requests, ladder))
+    harm = roll_outs.harm * float(of_canary(times * test.block, ladder).mean())
+    return Cost(right, requests, round(canary), float(times.mean()) * test.block, harm)
+
+
+def of_canary(requests: npt.ArrayLike, ladder: Sequence[Rung]) -> Floats:
+    """Return how many of the first `requests` are the canary's, on average; of the same shape."""
+    left, found = np.asarray(requests, float), 0.0
+    for rung in ladder[:-1]:
+        here = np.minimum(left, rung.requests)
+        left, found = left - here, found + here * rung.share
+    return np.asarray(found + left * ladder[-1].share)
 
 
 def _right_verdict(test: SequentialTest, effect: float) -> Verdict:
@@ -106,13 +137,24 @@ def _right_verdict(test: SequentialTest, effect: float) -> Verdict:
     return "worse" if effect > test.tolerance else "within"
 
 
-def _first_passage(roll_outs: Rehearsal, alpha: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return of each roll-out the units until its verdict, inf where there is none, and whether that is `worse`."""
-    threshold, first = math.log(1 / alpha), max(10, math.ceil(2 / min(roll_outs.share, 1 - roll_outs.share)))
+def _first_passage(roll_outs: Rehearsal, alpha: float, shares: Sequence[float],
+                   ends: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return of each roll-out the units until its verdict, inf where there is none, and whether that is `worse`.
+
+    Args:
+        shares: (R,) of the canary, rung by rung.
+        ends: (R,) units after which each rung ends; the last does not.
+    """
+    threshold, rung = math.log(1 / alpha), 0
     times, worse = np.full(roll_outs.runs, np.inf), np.zeros(roll_outs.runs, bool)
     undecided, before, seen, stride = np.arange(roll_outs.runs), np.zeros((2, roll_outs.runs)), 0, STRIDES[0]
     while len(undecided) and seen < HORIZON:
-        size = max(first, math.ceil(seen * (stride - 1)))
+        while rung < len(shares) - 1 and seen >= ends[rung]:
+            rung += 1
+        roll_outs.share = shares[rung]
+        size = max(10, math.ceil(2 / min(shares[rung], 1 - shares[rung])), math.ceil(seen * (stride - 1)))
+        if rung < len(shares) - 1:
+            size = min(size, math.ceil(ends[rung] - seen))
         now = roll_outs.after(size)
         fallen = now >= threshold
         with np.errstate(invalid="ignore", divide="ignore"):  # between two looks evidence is taken to grow evenly

@@ -40,6 +40,7 @@ class Rehearsal(ABC):
         runs: how many roll-outs.
 
     Attributes:
+        share: of the requests from now on; may be set at any time.
         harm: what the canary does beyond stable, per request that it answers.
         samples: of the test (`SequentialTest.samples`), per request of both versions.
     """
@@ -125,15 +126,16 @@ class _CountRehearsal(Rehearsal):
         if not (0 < baseline < math.inf and effect >= -1):
             raise ConfigError(f"baseline={baseline:g} must be stable's events per request, more than 0, and "
                               f"effect={effect:g} the ratio of the canary's rate to stable's minus 1, at least -1")
-        self._rates = np.array([[baseline * (1 - share)], [baseline * (1 + effect) * share]])
-        self.harm, self.samples = baseline * effect, float(self._rates.sum())
+        self._rates = baseline * np.array([[1.0], [1 + effect]])
+        self.harm, self.samples = baseline * effect, baseline * (1 + effect * share)
         self._null = math.log1p(test.tolerance)
         bets = mixture(test.tolerance)
         self._bets = bets.at(int(np.flatnonzero(bets.etas == self._null)[0]))
         self._likelihood = np.zeros((runs, len(self._bets.etas)))
 
     def after(self, size: int) -> Floats:
-        stable, canary = self.rng.poisson(size * self._rates, (2, len(self._likelihood)))
+        parts = size * np.array([[1 - self.share], [self.share]])
+        stable, canary = self.rng.poisson(parts * self._rates, (2, len(self._likelihood)))
         self._likelihood += log_likelihood(self._bets.etas, self._null, stable, canary, self.share)
         return np.moveaxis(evidence(self._bets, self._likelihood)[..., 0], -1, 0)
 
@@ -209,14 +211,15 @@ class _LatencyRehearsal(Rehearsal):
         slower = math.log1p(effect) - math.log1p(test.tolerance)
         self._shifts = (slower - lost) / spread, (slower + lost) / spread
         self._tails = np.sort(1 - np.array(test.quantiles))
-        self._least = max(max(map(window_size, test.quantiles)) / (1 - share), 1 / share)
+        self._stable = max(map(window_size, test.quantiles))
         self._wealth = np.zeros((2, runs, len(self._tails), len(RATIOS)))
         self._best = np.zeros((runs, len(self._tails)))  # against "at least as bad"; a quantile stays within
         self._waiting = 0
 
     def after(self, size: int) -> Floats:
         self._waiting += size
-        if windows := min(int(self._waiting / self._least), MOST_WINDOWS):
+        least = max(self._stable / (1 - self.share), 1 / self.share)
+        if windows := min(int(self._waiting / least), MOST_WINDOWS):
             canary = max(1, round(self._waiting / windows * self.share))
             self._close(windows, round(self._waiting / windows - canary), canary)
             self._waiting = 0

@@ -17,7 +17,7 @@ from penstock.components.control.inference_service import (
 )
 from penstock.components.control.kubernetes import KubernetesPlane
 from penstock.components.control.lease import CanaryLease
-from penstock.components.deployment.traffic import describe, finish_trial, return_to_stable, start_trial
+from penstock.components.deployment.traffic import change_share, describe, finish_trial, return_to_stable, start_trial
 
 pytestmark = pytest.mark.cluster
 PATIENCE = 300.0
@@ -55,7 +55,15 @@ def test_a_canary_gets_its_share_and_nobody_notices_promotion_and_return(
         assert LEAST < share < MOST
         made = generations(plane, service)
 
-        isvc = finish_trial(plane, service, alike.version, 20, lease, PATIENCE)
+        isvc = change_share(plane, service, alike.version, 50, lease, PATIENCE)
+        assert percent_of(isvc, newest_revision(isvc)) == 50
+        clients.forget()
+        clients.wait(REQUESTS)
+        share = clients.versions[alike.version] / clients.versions.total()
+        log.info("event=climbed canary=%.3f traffic=%r", share, describe(isvc))
+        assert abs(share - 0.5) < 4 * 0.5 / REQUESTS**0.5
+
+        isvc = finish_trial(plane, service, alike.version, 50, lease, PATIENCE)
         log.info("event=promoted traffic=%r failed=%d", describe(isvc), len(clients.failures))
         clients.wait_for(alike.version)
         assert (stable(isvc), canary_version(isvc), is_settled(isvc)) == (alike, "", True)

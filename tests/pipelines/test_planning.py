@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.components.contracts.errors import ConfigError
-from penstock.components.evidence.planning import samples_needed
+from penstock.components.evidence.planning import Rung, cost, samples_needed
 from penstock.components.evidence.rate import RateTest
 from penstock.pipelines.cli import penstock
 from penstock.pipelines.planning import RollOut, plan_lines, planned_roll_out
@@ -92,7 +92,7 @@ def test_times_are_in_the_unit_of_a_person(rate: float, text: str) -> None:
 
 def test_options_come_from_the_profile_from_set_and_from_the_command_line() -> None:
     laptop = planned_roll_out("laptop", (), 0.001, 0.9, {})
-    assert (laptop.share, laptop.rate, laptop.max_increase, laptop.alpha) == (0.2, 200, 0.01, 0.05)
+    assert (laptop.share, laptop.rate, laptop.max_increase, laptop.alpha) == (0.1, 200, 0.01, 0.05)
     assert (laptop.error_rate, laptop.power, laptop.block) == (0.001, 0.9, 1)
     small = planned_roll_out("test", ("analyse_canary.alpha=0.1", "analyse_canary.requests=77"), 0, 0.8,
                              {"rate": 3, "share": None, "max_increase": 0.02})
@@ -125,7 +125,7 @@ def test_the_command_speaks_in_percent() -> None:
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--share", "0"], "with 0 % of the requests for the canary one version gets none"),
     (["--rate", "0"], "rate=0 must be more than 0"),
-    (["--share", "120"], "120.0 is not in the range"), (["--alpha", "0.7"], "alpha=0.7 must be between 0 and 0.5"),
+    (["--share", "120"], "120.0 is not in the range"), (["--alpha", "0.7"], "alpha=0.7: Input should be less than 0.5"),
     (["--power", "1"], "power=1 must be between 0 and 1"), (["--profile", "lapdog"], "did you mean 'laptop'?"),
     (["--set", "analyse_canary.rat=3"], "unknown field 'rat'"), (["--max-increase", "0"], "try --max-increase 1"),
 ])
@@ -140,3 +140,17 @@ def test_the_readme_shows_what_the_command_prints() -> None:
     shown = README.read_text(encoding="utf-8").split("$ penstock plan", 1)[1].split("```")[0]
     arguments, _, output = shown.partition("\n")
     assert CliRunner().invoke(penstock, ["plan", *shlex.split(arguments)]).stdout == output
+
+
+def test_a_ladder_is_planned_rung_by_rung() -> None:
+    settings = ("roll_out.canary_percent=10", "analyse_canary.ladder=[50]", "analyse_canary.rung_increase=0.2")
+    climbing = planned_roll_out("laptop", settings, 0.02, 0.9, {"max_increase": 0.05})
+    assert climbing.ladder == (Rung(0.1, samples_needed(RateTest(0.05), 0.02, 0.2, 0.1)),
+                               Rung(0.5, samples_needed(RateTest(0.05), 0.02, 0.2, 0.5)))
+    assert planned_roll_out("laptop", settings, 0.02, 0.9, {"share": 0.1}).ladder == ()
+
+    first, lines, last = parts(climbing)
+    assert first.startswith("With 10 % → 50 % of the traffic, a canary as good as stable takes ")
+    assert f" {rounded(cost(RateTest(0.05), 0.02, 0.25, climbing.ladder).requests):,} " in lines[-1]
+    assert f"ladder: 10 % for {rounded(climbing.ladder[0].requests):,} requests, then 50 % until the verdict" in last
+    assert "finds out a canary with 20 points more errors in 9 of 10 cases" in last

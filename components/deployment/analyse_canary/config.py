@@ -3,12 +3,16 @@
 Holds the options and what they must fulfil together; analyses nothing.
 """
 
-from typing import Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from penstock.components.contracts.config import Config
 from penstock.components.contracts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from penstock.components.evidence.planning import Rung
 
 __all__ = ["AnalyseCanaryConfig"]
 
@@ -29,6 +33,11 @@ class AnalyseCanaryConfig(Config):
     concurrency: int = Field(default=4, ge=1, le=64, description="Requests under way at once, in a replay.")
     timeout: float = Field(default=300, gt=0, description="Seconds until the evidence must be there; else the traffic "
                            "goes back.")
+    ladder: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(
+        default=(), description="Percent of the requests that the canary climbs to, one after the other, from "
+        "`roll_out.canary_percent` on: [20, 50]; it is promoted from the last. []: it stays at its share.")
+    rung_increase: float = Field(default=0.1, gt=0, le=1, description="Error rate gained that would have been found "
+                                 "in 9 of 10 cases before the canary climbs: how long it stays at each share.")
     requests_per_session: int = Field(default=0, ge=0, description="Requests of one client at most that may fail "
                                       "together; 1: all are independent; 0: not known, which mode observe refuses.")
     split: str = Field(default="test", min_length=1, description="Split of the dataset whose rows are sent.")
@@ -55,6 +64,15 @@ class AnalyseCanaryConfig(Config):
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Risk of promoting a version that breaks a limit, and "
                          "of calling one worse that breaks none.")
 
+    @model_validator(mode="after")
+    def _check_ladder(self) -> Self:
+        if list(self.ladder) != sorted(set(self.ladder)):
+            raise ValueError(f"ladder={list(self.ladder)} must climb: ascending, each percent once, such as [20, 50]")
+        if self.ladder and self.rung_increase <= self.max_error_rate_increase < 1:
+            raise ValueError(f"rung_increase={self.rung_increase:g} must be more than "
+                             f"max_error_rate_increase={self.max_error_rate_increase:g}, twice as much at least")
+        return self
+
     @property
     def level(self) -> float:
         """Return the two-sided level whose ends are one-sided bounds at `alpha`."""
@@ -65,6 +83,31 @@ class AnalyseCanaryConfig(Config):
         """Return how many requests may depend on each other; those of a replay are ours, and independent."""
         return self.requests_per_session if self.mode == "observe" else 1
 
+    def climb(self, percent: int) -> tuple[int, ...]:
+        """Return the shares, in percent, of a canary that begins with `percent`."""
+        return (percent, *(rung for rung in self.ladder if rung > percent))
+
+    def rung_requests(self, percent: int, error_rate: float = 0.0) -> int:
+        """Return after how many requests of both versions a canary may leave the rung at `percent`.
+
+        Args:
+            error_rate: of stable.
+        """
+        from penstock.components.evidence.planning import samples_needed
+        from penstock.components.evidence.rate import RateTest
+
+        if self.max_error_rate_increase == 1:
+            return math.ceil(self.min_requests_per_version * 100 / percent)
+        test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
+        return samples_needed(test, min(error_rate, 1 - self.rung_increase), self.rung_increase, percent / 100)
+
+    def rungs(self, percent: int, error_rate: float = 0.0) -> "tuple[Rung, ...]":
+        """Return every share and how long it is held; a canary that does not climb may be promoted at any time."""
+        from penstock.components.evidence.planning import Rung
+
+        climb = self.climb(percent)
+        return tuple(Rung(each / 100, self.rung_requests(each, error_rate) if len(climb) > 1 else 0) for each in climb)
+
     def check_sample(self, percent: int) -> None:
         """Make sure that the sample can show what is asked.
 
@@ -72,11 +115,11 @@ class AnalyseCanaryConfig(Config):
             percent: of the requests, for the canary.
 
         Raises:
-            ConfigError: even a canary without one error would be sent back, for want of evidence; a limit is one that
-                no test can hold; or nothing is said of how the requests of others depend on each other.
+            ConfigError: even a canary without one error would be sent back, for want of requests or of time; a limit is
+                one that no test can hold; or nothing is said of how the requests of others depend on each other.
         """
         from penstock.components.evidence.latency import LatencyTest
-        from penstock.components.evidence.planning import samples_needed
+        from penstock.components.evidence.planning import cost, of_canary
         from penstock.components.evidence.rate import RateTest
 
         if self.mode == "observe" and not self.requests_per_session:
@@ -92,21 +135,29 @@ class AnalyseCanaryConfig(Config):
                 LatencyTest(self.max_latency_increase, (self.latency_quantile,), self.alpha)
             except ConfigError as error:
                 raise ConfigError(f"max_latency_increase: {error}") from error
+        rungs, shares = self.rungs(percent), " → ".join(f"{each} %" for each in self.climb(percent))
         if self.max_error_rate_increase < 1:
             test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
-            needed = samples_needed(test, baseline=0.0, effect=0.0, share=percent / 100)
+            needed = cost(test, baseline=0.0, effect=0.0, share=rungs).requests
             if self.requests < needed:
                 raise ConfigError(
-                    f"requests={self.requests} at {percent} % cannot show an error rate that is no more than "
+                    f"requests={self.requests} at {shares} cannot show an error rate that is no more than "
                     f"{self.max_error_rate_increase:g} higher: without one error that takes about {needed:,}; set "
                     f"requests to {_round_up(needed * 1.5)}, or allow more")
-        smaller = min(percent, 100 - percent)
-        fewest = self.requests * smaller // 100
+            if self.mode == "replay" and needed > self.rate * self.timeout:
+                raise ConfigError(
+                    f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
+                    f"rate={self.rate:g}, but at {shares} even a canary without one error takes about {needed:,}; set "
+                    f"timeout to {math.ceil(1.5 * needed / self.rate)}, or a higher rate")
+        last = rungs[-1].share
+        smaller, canary = min(last, 1 - last), float(of_canary(self.requests, rungs))
+        fewest = int(min(canary, self.requests - canary))
         if fewest < self.min_requests_per_version:
+            missing = (self.min_requests_per_version - fewest) / smaller
             raise ConfigError(
                 f"min_requests_per_version={self.min_requests_per_version} cannot be reached: of {self.requests:,} "
-                f"requests one version gets about {fewest:,} at {percent} %; set requests to "
-                f"{_round_up(1.2 * self.min_requests_per_version * 100 / smaller)}")
+                f"requests one version gets about {fewest:,} at {shares}; set requests to "
+                f"{_round_up(1.2 * (self.requests + missing))}")
 
 
 def _round_up(value: float) -> int:

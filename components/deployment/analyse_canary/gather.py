@@ -26,6 +26,7 @@ from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 from penstock.components.deployment.analyse_canary.journal import Journal
+from penstock.components.deployment.analyse_canary.ladder import Ladder, Seen
 from penstock.components.deployment.analyse_canary.observe import observe
 from penstock.components.deployment.analyse_canary.observed import Answer, Evidence, Revision, batch, pair, sum_up
 from penstock.components.deployment.analyse_canary.replay import replay
@@ -60,9 +61,12 @@ class Trial:
         self.percent = canary_percent(isvc) if has_stable else 100
 
     def fingerprint(self, config: AnalyseCanaryConfig, dataset_hash: str) -> str:
-        """Return what the evidence on this trial depends on; a predictor that was started again has another URL."""
+        """Return what the evidence on this trial depends on, beside the share, which the ladder keeps.
+
+        A predictor that was started again has another URL: that does not count.
+        """
         sides = [revision[:2] for revision in (self.canary, self.stable) if revision]
-        return f"{self.service} {sides} {self.percent} {dataset_hash} {config.model_dump_json()}"
+        return f"{self.service} {sides} {dataset_hash} {config.model_dump_json()}"
 
     def endpoint(self, base: str) -> str:
         """Return the URL that answers inference requests, at the gateway or at one revision."""
@@ -90,15 +94,16 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         raise StepError(f"split {config.split} of {source.folder} has no rows to send; name another split")
     images, labels = images_array(rows, source.description.image), rows["label"].to_numpy()
     watch = Watch(plane, trial.service, lease, trial.canary, trial.percent, config.timeout)
+    ladder = Ladder(config, trial.percent)
     if trial.stable is None:
-        return _replay(trial, images, labels, config, Looks(trial, labels, watch))
+        return _replay(trial, images, labels, config, Looks(trial, labels, watch, ladder))
     if config.mode == "observe":
         analysis = SequentialAnalysis(config, labelled=False)
-        evidence = observe(trial.canary, trial.stable, trial.percent, config.requests, analysis, watch)
+        evidence = observe(trial.canary, trial.stable, config.requests, analysis, watch, ladder)
     else:
         analysis = SequentialAnalysis(config, labelled=True, classes=source.description.classes)
         journal = Journal(notes, trial.fingerprint(config, source.manifest.content_hash))
-        evidence = _replay(trial, images, labels, config, Looks(trial, labels, watch, analysis, journal))
+        evidence = _replay(trial, images, labels, config, Looks(trial, labels, watch, ladder, analysis, journal))
     if config.paired_rows and not watch.stopped and not analysis.is_worse():
         ours, theirs = (replay(images, _order(len(images), config.paired_rows), trial.endpoint(revision.url),
                                config.rate, config.concurrency, lambda answers: watch.is_over(progress(answers)))
@@ -111,11 +116,20 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
 def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], config: AnalyseCanaryConfig,
             looks: "Looks") -> Evidence:
     count = config.requests if trial.stable else config.min_requests_per_version
-    rows = [] if looks.enough else _order(len(images), count)[len(looks.answers):]
-    looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
-    answers, watch = looks.answers, looks.watch
+    order, ladder, watch = _order(len(images), count), looks.ladder, looks.watch
+    while True:
+        until = count if ladder.is_top else min(ladder.until, count)
+        rows = [] if looks.enough else order[len(looks.answers):until]
+        looks.begin()
+        looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
+        if looks.enough or until == count or watch.is_over(progress(looks.answers)):
+            break
+        if not watch.change_share(ladder.next):
+            break
+        ladder.begin(looks.seen)
+    answers = looks.answers
     return Evidence(
-        percent=trial.percent, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
+        ladder=ladder, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
         canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
         unanswered=sum(not _is_known(answer, trial) for answer in answers))
@@ -130,27 +144,44 @@ class Looks:
         before: seconds of a step that was killed before.
     """
 
-    def __init__(self, trial: Trial, labels: npt.NDArray[np.integer], watch: Watch,
+    def __init__(self, trial: Trial, labels: npt.NDArray[np.integer], watch: Watch, ladder: Ladder,
                  analysis: SequentialAnalysis | None = None, journal: Journal | None = None) -> None:
-        self.watch, self.analysis = watch, analysis
+        self.watch, self.analysis, self.ladder = watch, analysis, ladder
         self._trial, self._labels, self._journal = trial, labels, journal
         self.answers: list[Answer] = []
         self.enough = False
         if analysis and journal:
             self._go_on(analysis, journal)
-        self._taken, self.before = 0, max((answer.sent for answer in self.answers), default=0.0)
-        self._next = time.monotonic() + LOOK
+        self.before = max((answer.sent for answer in self.answers), default=0.0)
+        self.begin()
 
     def _go_on(self, analysis: SequentialAnalysis, journal: Journal) -> None:
         answers, state = journal.load()
         if not state:
             return
         try:
-            analysis.restore(state)
+            self.ladder.restore(state["ladder"], self._seen(answers))
+            analysis.restore(state["analysis"])
         except ContractError as error:
             logger.warning("service=%s damaged=%r action=begin-anew", self._trial.service, error)
             return
-        self.answers, self.enough = answers, analysis.is_over()
+        self.answers, self.enough = answers, self.ladder.is_enough(analysis, len(answers))
+
+    def begin(self) -> None:
+        """Expect the answers of another replay, which counts them and its seconds from 0."""
+        self._taken, self._begun = 0, self.before + self.watch.seconds
+        self._next = time.monotonic() + LOOK
+
+    @property
+    def seen(self) -> Seen:
+        """Return how far the trial has come."""
+        return self._seen(self.answers)
+
+    def _seen(self, answers: Sequence[Answer]) -> Seen:
+        stable, canary = (
+            [answer for answer in answers if answer.is_from(revision)] if revision else []
+            for revision in (self._trial.stable, self._trial.canary))
+        return Seen(len(answers), len(stable), len(canary), sum(answer.failed for answer in stable))
 
     def is_over(self, answers: Sequence[Answer]) -> bool:
         """Look again if it is time, and say whether to end.
@@ -165,7 +196,7 @@ class Looks:
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Hand the answers that are new since the last look to the tests."""
-        new = [answer._replace(sent=self.before + answer.sent) for answer in answers[self._taken:]]
+        new = [answer._replace(sent=self._begun + answer.sent) for answer in answers[self._taken:]]
         self._taken = len(answers)
         self.answers += new
         if not (self.analysis and self._trial.stable and new):
@@ -173,9 +204,10 @@ class Looks:
         stable, canary = (batch(revision, new, self._labels, len(self.analysis.classes))
                           for revision in (self._trial.stable, self._trial.canary))
         self.analysis.update(stable, canary)
-        self.enough = self.analysis.is_over()
+        self.enough = self.ladder.is_enough(self.analysis, len(self.answers))
         if self._journal:
-            self._journal.save(self.answers, self.analysis.to_state())
+            state = {"analysis": self.analysis.to_state(), "ladder": self.ladder.to_state()}
+            self._journal.save(self.answers, state)
 
 
 def progress(answers: Sequence[Answer]) -> Callable[[], str]:

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 
 from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
+from penstock.components.deployment.analyse_canary.ladder import Ladder, Seen
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, Revision
 from penstock.components.deployment.analyse_canary.watch import Watch
 
@@ -40,34 +41,64 @@ class Counts(NamedTuple):
         return sum(count for code, count in self.requests.items() if code >= 500)
 
 
-def observe(canary: Revision, stable: Revision, percent: int, requests: int, analysis: SequentialAnalysis,
-            watch: Watch) -> Evidence:
+def observe(canary: Revision, stable: Revision, requests: int, analysis: SequentialAnalysis, watch: Watch,
+            ladder: Ladder) -> Evidence:
     """Watch until the evidence is there, both versions together have answered `requests`, or `watch` ends it.
 
     Args:
-        percent: share of the requests that the canary is to get.
         analysis: fed at each look with what was counted since the one before.
+        ladder: climbed while nothing speaks against the canary.
     """
-    begin = {revision: _read(revision) for revision in (canary, stable)}
-    seen = {revision: Counts(Counter(), Counter()) for revision in begin}
+    counters = _Counters(canary, stable, analysis)
     while True:
-        before = dict(seen)
-        for revision, first in begin.items():
-            if first is None:
-                begin[revision] = _read(revision)
-            elif (now := _read(revision)) is not None:
-                seen[revision] = since(first, now)
-        analysis.update(*(_batch(since(before[revision], seen[revision])) for revision in (stable, canary)))
-        total = sum(counts.total for counts in seen.values())
-        over = watch.is_over(partial("requests={} of={}".format, total, requests)) or analysis.is_over()
-        if over or total >= requests:
+        total = counters.look().requests
+        if watch.is_over(partial("requests={} of={}".format, total, requests)) or ladder.is_enough(analysis, total):
             break
-        time.sleep(POLL)
-    unread = [f"{revision.url}/metrics" for revision, first in begin.items() if first is None]
+        if total >= requests:
+            break
+        if not ladder.is_top and total >= ladder.until:
+            if not watch.change_share(ladder.next):
+                break
+            ladder.begin(counters.look())  # what came in while the traffic moved is the last rung's
+        else:
+            time.sleep(POLL)
+    unread = [f"{revision.url}/metrics" for revision, first in counters.begin.items() if first is None]
     if unread and not watch.stopped:
         watch.stopped = f"no counters could be read at {' and '.join(unread)}: mode observe needs penstock's predictor"
-    return Evidence(percent=percent, canary=sum_up(canary, seen[canary]), stable=sum_up(stable, seen[stable]),
-                    asked=total, unanswered=0, seconds=watch.seconds, analysis=analysis)
+    return Evidence(ladder=ladder, canary=sum_up(canary, counters.seen[canary]),
+                    stable=sum_up(stable, counters.seen[stable]), asked=counters.total.requests, unanswered=0,
+                    seconds=watch.seconds, analysis=analysis)
+
+
+class _Counters:
+    """What was counted since the first look at the predictors of both versions.
+
+    Attributes:
+        begin: the first reading of each revision; None: it could not be read yet.
+        seen: since then.
+    """
+
+    def __init__(self, canary: Revision, stable: Revision, analysis: SequentialAnalysis) -> None:
+        self._canary, self._stable, self._analysis = canary, stable, analysis
+        self.begin = {revision: _read(revision) for revision in (canary, stable)}
+        self.seen = {revision: Counts(Counter(), Counter()) for revision in self.begin}
+
+    def look(self) -> Seen:
+        """Read again, feed the tests with what is new, and return the sums."""
+        before = dict(self.seen)
+        for revision, first in self.begin.items():
+            if first is None:
+                self.begin[revision] = _read(revision)
+            elif (now := _read(revision)) is not None:
+                self.seen[revision] = since(first, now)
+        self._analysis.update(*(_batch(since(before[revision], self.seen[revision]))
+                                for revision in (self._stable, self._canary)))
+        return self.total
+
+    @property
+    def total(self) -> Seen:
+        stable, canary = self.seen[self._stable], self.seen[self._canary]
+        return Seen(stable.total + canary.total, stable.total, canary.total, stable.errors)
 
 
 def parse(text: str, version: str) -> Counts:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from penstock.components.contracts.reports import VariantReport
 from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
+from penstock.components.deployment.analyse_canary.ladder import Ladder, Seen
 
 __all__ = ["Answer", "Evidence", "Observed", "Pairs", "Revision", "batch", "pair", "sum_up", "variant_report"]
 
@@ -76,14 +77,14 @@ class Evidence:
     """Everything a verdict rests on.
 
     Attributes:
-        percent: share of the requests that the canary was to get.
+        ladder: the shares of the requests that the canary was to get.
         asked: requests sent or seen, answered or not.
         stopped: why the analysis ended early, "" where it did not.
         answers: each request of a replay, in the order in which they were sent.
         analysis: the tests that were fed meanwhile; None for a first version, which is compared with nothing.
     """
 
-    percent: int
+    ladder: Ladder
     canary: Observed
     stable: Observed | None
     asked: int
@@ -93,6 +94,12 @@ class Evidence:
     pairs: Pairs | None = None
     answers: Sequence[Answer] = field(default=())
     analysis: SequentialAnalysis | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """Return how far the trial has come."""
+        stable = self.stable
+        return Seen(self.asked, stable.requests if stable else 0, self.canary.requests, stable.errors if stable else 0)
 
 
 def sum_up(revision: Revision, answers: Sequence[Answer], labels: npt.NDArray[np.integer]) -> Observed:

@@ -31,12 +31,12 @@ def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanar
     """
     facts = {"service": report.service, "version on trial": report.canary.version,
              "stable": report.stable.version if report.stable else "none",
-             "asked for the trial": f"{report.traffic_percent} % of the requests"}
+             "asked for the trial": f"{_shares(report, evidence)} % of the requests"}
     if evidence is None:
         return render_page("Canary", report.verdict, report.reason, [], facts)
     facts |= {"mode": config.mode, "duration": f"{report.seconds:.1f} s"}
     sides = [side for side in (evidence.stable, evidence.canary) if side]
-    sections = [_rules(report, evidence, config), *_sequences(evidence, report), _requests(report, sides)]
+    sections = [_rules(report, evidence, config), *_sequences(evidence, report), _requests(report, evidence, sides)]
     if any(len(side.slow) for side in sides):
         sections.append(_latency(sides))
     if any(side.labelled for side in sides):
@@ -45,6 +45,10 @@ def render(report: CanaryReport, evidence: Evidence | None, config: AnalyseCanar
     if evidence.answers:
         sections.append(_course(evidence, sides))
     return render_page("Canary", report.verdict, report.reason, sections, facts)
+
+
+def _shares(report: CanaryReport, evidence: Evidence | None) -> str:
+    return " → ".join(str(rung.percent) for rung in evidence.ladder.rungs) if evidence else str(report.traffic_percent)
 
 
 def _rules(report: CanaryReport, evidence: Evidence, config: AnalyseCanaryConfig) -> Section:
@@ -98,7 +102,7 @@ def _sequences(evidence: Evidence, report: CanaryReport) -> list[Section]:
     return sections
 
 
-def _requests(report: CanaryReport, sides: list[Observed]) -> Section:
+def _requests(report: CanaryReport, evidence: Evidence, sides: list[Observed]) -> Section:
     answered = sum(side.requests for side in sides)
     plot = bars([_name(side, sides) for side in sides],
                 {"good answers": [side.requests - side.errors for side in sides],
@@ -106,6 +110,11 @@ def _requests(report: CanaryReport, sides: list[Observed]) -> Section:
     rows = [[_name(side, sides), side.revision.version, side.revision.name, side.requests,
              f"{side.requests / max(answered, 1):.1%}", side.errors] for side in sides]
     body = plot + table(["", "Version", "Revision", "Answers", "Share", "Errors"], rows, numeric={3, 4, 5})
+    if len(evidence.ladder.rungs) > 1:
+        rungs = [[f"{rung.percent} %", f"{rung.needed:,}", f"{stable + canary:,}", f"{canary:,}"]
+                 for rung, stable, canary in evidence.ladder.answered(evidence.seen)]
+        body += table(["Share asked for", "Held for at least", "Answers", "Of the canary"], rows=rungs,
+                      numeric={0, 1, 2, 3})
     lost = f"{report.unanswered:,} requests got no answer from either" if report.unanswered else "No request was lost"
     return Section("Requests", body, f"{lost}.")
 

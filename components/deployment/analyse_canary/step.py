@@ -1,6 +1,7 @@
 """Judge a version on trial by the requests it answers beside the stable one.
 
-Brings together the trial, the evidence and the rules; moves no traffic: `promote` carries the verdict out.
+Brings together the trial, the evidence and the rules, and lets a canary climb its ladder; `promote` carries the verdict
+out.
 """
 
 import logging

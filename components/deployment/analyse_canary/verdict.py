@@ -38,12 +38,12 @@ def judge(service: str, evidence: Evidence, config: AnalyseCanaryConfig) -> Cana
         checks = [_first_errors(evidence, config), *checks]
     else:
         checks = [_burst(analysis), *_tests(analysis), *_paired(evidence, config), _sample(evidence, stable, config),
-                  _split(evidence, stable), *checks]
+                  *_ladder(evidence), _split(evidence), *checks]
     failed = [check for check in checks if check.blocking and not check.passed]
     good = "promote" if stable else "first"
     return CanaryReport(
         verdict="roll_back" if failed else good, reason=_reason(evidence, checks, failed), checks=tuple(checks),
-        service=service, traffic_percent=evidence.percent, canary=variant_report(evidence.canary),
+        service=service, traffic_percent=evidence.ladder.percent, canary=variant_report(evidence.canary),
         stable=variant_report(stable) if stable else None, agreement=agreement(evidence, config),
         seconds=round(evidence.seconds, 3), unanswered=evidence.unanswered)
 
@@ -133,13 +133,30 @@ def _sample(evidence: Evidence, stable: Observed, config: AnalyseCanaryConfig) -
                  detail=detail if enough else f"{WANTING}: {detail}")
 
 
-def _split(evidence: Evidence, stable: Observed) -> Check:
-    answered = evidence.canary.requests + stable.requests
-    share = evidence.percent / 100
-    chance = binomtest(evidence.canary.requests, answered, share).pvalue if answered else 1.0
-    return Check(name="traffic_split", passed=chance >= 1e-4, value=evidence.canary.requests / max(answered, 1),
-                 rule=f"about {share:g}", blocking=False,
-                 detail=f"{evidence.canary.requests:,} of {answered:,} answers, p = {chance:.2g}")
+def _ladder(evidence: Evidence) -> list[Check]:
+    """Hold a canary that climbs against the last rung: it is promoted from there, or not at all."""
+    ladder = evidence.ladder
+    if len(ladder.percents) == 1:
+        return []
+    held = ladder.is_top and evidence.asked >= ladder.until
+    last = ladder.percents[-1]
+    detail = (f"ladder: {', '.join(str(rung.percent) for rung in ladder.rungs)} % of the requests in turn"
+              + ("" if held else f"; on {ladder.percent} % it must hold for {ladder.rungs[-1].needed:,} requests"
+                 + ("" if ladder.is_top else f", and then reach {last} %")))
+    return [Check(name="ladder", passed=held, value=ladder.percent, rule=f"reaches {last}",
+                  detail=detail if held else f"{WANTING}: {detail}")]
+
+
+def _split(evidence: Evidence) -> Check:
+    """Hold the shares that both got against those asked for, rung by rung; of several the worst, and allowed for."""
+    parts = evidence.ladder.answered(evidence.seen)
+    chances = [binomtest(canary, stable + canary, rung.percent / 100).pvalue if stable + canary else 1.0
+               for rung, stable, canary in parts]
+    chance = min(1.0, min(chances) * len(chances))
+    shares, seen = ", ".join(f"{rung.percent / 100:g}" for rung, _, _ in parts), evidence.seen
+    answers = ", ".join(f"{canary:,} of {stable + canary:,}" for _, stable, canary in parts)
+    return Check(name="traffic_split", passed=chance >= 1e-4, value=seen.canary / max(seen.stable + seen.canary, 1),
+                 rule=f"about {shares}", blocking=False, detail=f"{answers} answers, p = {chance:.2g}")
 
 
 def _first_errors(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:

@@ -1,21 +1,25 @@
 """Look after a canary while it is analysed: is the trial still what it was, is the lease ours, how far are we.
 
-Ends an analysis that has lost its object, whatever the evidence. Sends no request and counts none.
+Ends an analysis that has lost its object, whatever the evidence. Sends no request and counts none; moves the traffic
+when it is told to, because what it then expects to see is another thing.
 """
 
 import logging
 import time
 from collections.abc import Callable
 
-from penstock.components.control.base import ControlPlane, Manifest
+from penstock.components.contracts.errors import StepError
+from penstock.components.control.base import ControlPlane, Manifest, ObjectConflict
 from penstock.components.control.inference_service import canary_version, failure, percent_of, service_ref
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.analyse_canary.observed import Revision
+from penstock.components.deployment.traffic import change_share
 
 __all__ = ["Watch", "trouble"]
 
 LOOK = 0.5  # seconds between two looks at the control plane
 TELL = 5.0  # seconds between two lines of progress
+MOVE = 60.0  # seconds until the canary must have another share; KServe takes a few
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +76,19 @@ class Watch:
             self._next_look = now + LOOK
             self.stopped = trouble(self._plane.get(service_ref(self._service)), self._canary, self._percent)
         return bool(self.stopped) or now > self._deadline
+
+    def change_share(self, percent: int) -> bool:
+        """Give the canary another share and wait until it has it; false where that failed, which `stopped` then tells.
+
+        Raises:
+            LeaseLost: another run may act on the service now.
+        """
+        try:
+            change_share(self._plane, self._service, self._canary.version, percent, self._lease, MOVE)
+        except (StepError, ObjectConflict) as error:
+            self.stopped = f"the canary did not get {percent} % of the requests: {error}"
+            return False
+        logger.info("service=%s version=%s event=climb from_percent=%d to_percent=%d", self._service,
+                    self._canary.version, self._percent, percent)
+        self._percent = percent
+        return True

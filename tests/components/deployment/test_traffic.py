@@ -9,7 +9,7 @@ from penstock.components.control.base import Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.inference_service import Placement, canary_version, percent_of, service_ref
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment import traffic
-from penstock.components.deployment.traffic import describe, start_trial
+from penstock.components.deployment.traffic import change_share, describe, finish_trial, start_trial
 
 CANDIDATE = Placement("v1", "file:///models/v1", "penstock-onnx")
 FIRST = "digits-predictor-00001"
@@ -72,3 +72,23 @@ def test_what_keeps_the_traffic_is_told_when_the_time_is_over(plane: Any) -> Non
 
     with pytest.raises(StepError, match=r"did not move within 0\.1 s: no traffic yet; .*; pod digits-1: no node"):
         start_trial(plane, "digits", CANDIDATE, 20, CanaryLease(plane, "digits", "run-1"), timeout=0.1)
+
+
+def test_a_trial_gets_another_share(plane: Any) -> None:
+    start(plane)
+    lease = CanaryLease(plane, "digits", "run-1")
+    finish_trial(plane, "digits", "v1", 20, lease, timeout=5)
+    start_trial(plane, "digits", CANDIDATE._replace(version="v2", uri="file:///models/v2"), 20, lease, timeout=5)
+
+    isvc = change_share(plane, "digits", "v2", 50, lease, timeout=5)
+    assert percent_of(isvc, "digits-predictor-00002") == percent_of(isvc, FIRST) == 50
+    with pytest.raises(StepError, match="digits has v2 on trial at 50 %, and v3 was to get 60 %: somebody else"):
+        change_share(plane, "digits", "v3", 60, lease, timeout=5)
+    plane.lapse("digits")
+    with pytest.raises(StepError, match=r"digits has v2 on trial at 0 %, and v2 was to get 60 %: .*the lease lapsed"):
+        change_share(plane, "digits", "v2", 60, lease, timeout=5)
+
+
+def test_a_service_that_is_gone_gets_no_share(plane: Any) -> None:
+    with pytest.raises(StepError, match="digits has no version on trial at 0 %"):
+        change_share(plane, "digits", "v1", 50, CanaryLease(plane, "digits", "run-1"), timeout=5)

@@ -12,7 +12,7 @@ from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.distribution import DistributionTest
 from penstock.components.evidence.latency import LatencyTest
 from penstock.components.evidence.mix import MixTest
-from penstock.components.evidence.planning import Cost, TooClose, cost, samples_needed
+from penstock.components.evidence.planning import Cost, Rung, TooClose, cost, of_canary, samples_needed
 from penstock.components.evidence.rate import RateTest
 from penstock.components.evidence.sequential import SequentialTest, State
 
@@ -44,6 +44,37 @@ def test_a_rate_test_has_its_verdict_by_the_planned_requests(effect: float, shar
         return test.decide()
 
     assert reached(play, plan) == pytest.approx(0.9, abs=far())
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.09])
+def test_a_canary_that_climbs_has_its_verdict_by_the_planned_requests(effect: float) -> None:
+    ladder = (Rung(0.05, 400), Rung(0.2, 100), Rung(0.5, 50))
+    plan = cost(RateTest(0.03), 0.02, effect, ladder)
+    ends = [400, 500, plan.requests]
+    assert plan.canary == round(float(of_canary(plan.requests, ladder)))
+
+    def play(random: np.random.Generator, look: int) -> Decision:
+        test, seen = RateTest(0.03), 0
+        for rung, end in zip(ladder, ends, strict=True):
+            while seen < end:
+                size = min(look, end - seen)
+                canary = random.binomial(size, rung.share)
+                test.update(stable=(random.binomial(size - canary, 0.02), size - canary),
+                            canary=(random.binomial(canary, 0.02 + effect), canary))
+                seen += size
+        return test.decide()
+
+    assert reached(play, plan) == pytest.approx(0.9, abs=far())
+
+
+def test_no_canary_is_promoted_before_it_held_the_last_rung() -> None:
+    assert cost(RateTest(0.1), 0.0, 0.0, (Rung(0.1, 10), Rung(0.5, 10_000))).requests == 10_010
+    assert cost(RateTest(0.1), 0.0, 0.9, (Rung(0.1, 10), Rung(0.5, 10_000))).requests < 100
+
+
+def test_requests_of_a_canary_add_up_over_its_rungs() -> None:
+    ladder = (Rung(0.1, 100), Rung(0.5))
+    assert of_canary([0, 50, 100, 300], ladder).tolist() == [0, 5, 10, 110]
 
 
 @pytest.mark.parametrize(("effect", "verdict"), [(0.0, "within"), (1.5, "worse")])

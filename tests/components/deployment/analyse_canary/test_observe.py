@@ -15,6 +15,7 @@ from prometheus_client import Histogram as PrometheusHistogram
 from penstock.components.contracts.dataset import Dataset
 from penstock.components.contracts.model import Model
 from penstock.components.deployment.analyse_canary import observe as observe_module
+from penstock.components.deployment.analyse_canary import watch
 from penstock.components.deployment.analyse_canary.observe import Counts, parse, since, sum_up
 from penstock.components.deployment.analyse_canary.observed import Revision
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
@@ -80,11 +81,13 @@ def observe(
 ) -> Any:
     monkeypatch.setattr(observe_module, "POLL", 0.005)
 
-    def observe(stable: int = 80, canary: int = 20, timeout: float = 20, **of_canary: Any) -> Any:
+    def observe(stable: int = 80, canary: int = 20, timeout: float = 20, ladder: tuple[int, ...] = (),
+                **of_canary: Any) -> Any:
         predictors[OLD] = Predictor(models["good"].version, stable)
         predictors[NEW] = Predictor(models["alike"].version, canary, **of_canary)
         config = AnalyseCanaryConfig(mode="observe", requests=1000, paired_rows=0, timeout=timeout,
-                                     requests_per_session=1, min_requests_per_version=50, max_error_rate_increase=0.05)
+                                     requests_per_session=1, min_requests_per_version=50, max_error_rate_increase=0.05,
+                                     ladder=ladder, rung_increase=0.3)
         return run(sides.folder, tmp_path / "report", "sides", models["alike"].version, "run-2", config, trial)
 
     return observe
@@ -125,6 +128,22 @@ def test_a_canary_that_answers_others_well_is_promoted(observe: Any) -> None:
     assert report.canary.requests >= 50
     assert report.agreement is None
     assert "accuracy_change" not in [check.name for check in report.checks]
+
+
+def test_a_canary_that_answers_well_climbs(observe: Any) -> None:
+    report = observe(ladder=(50,))
+
+    assert (report.verdict, report.traffic_percent) == ("promote", 50), report.reason
+    assert "ladder: 20, 50 % of the requests in turn" in [check.detail for check in report.checks]
+
+
+def test_where_the_traffic_does_not_move_observing_ends(
+    observe: Any, trial: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MOVE", 0.1)
+    trial.stalled = True
+
+    assert "stopped early: the canary did not get 50 % of the requests" in observe(ladder=(50,)).reason
 
 
 def test_a_slow_one_is_sent_back(observe: Any) -> None:

@@ -12,6 +12,7 @@ from penstock.components.contracts.errors import ContractError
 from penstock.components.contracts.reports import CanaryReport, Check
 from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
+from penstock.components.deployment.analyse_canary.ladder import Ladder
 from penstock.components.deployment.analyse_canary.observed import Answer, Evidence, Observed, Pairs, Revision, pair
 from penstock.components.deployment.analyse_canary.page import render
 from penstock.components.deployment.analyse_canary.verdict import judge
@@ -49,7 +50,7 @@ def evidence(canary: Observed | None = None, stable: Observed | None = None, con
     analysis = SequentialAnalysis(config, labelled=bool(ours.labelled), classes=CLASSES)
     for of_stable, of_canary in zip(batches(theirs, len(CLASSES)), batches(ours, len(CLASSES)), strict=True):
         analysis.update(of_stable, of_canary)
-    return Evidence(**{"percent": 20, "canary": ours, "stable": theirs, "asked": 4000, "unanswered": 0,
+    return Evidence(**{"ladder": Ladder(config, 20), "canary": ours, "stable": theirs, "asked": 4000, "unanswered": 0,
                        "seconds": 20.0, "analysis": analysis} | more)
 
 
