@@ -13,7 +13,7 @@ from penstock.components.control.lease import CanaryLease, LeaseLost
 from penstock.components.deployment.analyse_canary import gather
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 
-CONFIG = AnalyseCanaryConfig(requests=1000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
+CONFIG = AnalyseCanaryConfig(requests=4000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
                              max_accuracy_drop=0.1, paired_rows=0, timeout=30,
                              latency_floor_ms=2000)  # a busy machine is not a slow canary
 
@@ -64,7 +64,7 @@ def test_a_step_that_is_retried_goes_on_where_it_was(gateway: Any, analyse: Any,
 
     found = analyse()
     assert 0 < before <= asked
-    assert (found.verdict, answered(found)) == ("promote", before + gateway.asked - asked)
+    assert (found.verdict, answered(found)) == ("promote", before + gateway.asked - asked), found.reason
     assert not journal.exists()
 
 

@@ -17,7 +17,7 @@ from penstock.components.deployment.analyse_canary.ladder import Ladder, Rung, S
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 
 NEW = "sides-predictor-00002"
-CONFIG = AnalyseCanaryConfig(requests=2000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
+CONFIG = AnalyseCanaryConfig(requests=4000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
                              max_accuracy_drop=0.1, paired_rows=0, timeout=60, ladder=(25, 50), rung_increase=0.3,
                              latency_floor_ms=2000)  # a busy machine is not a slow canary
 STABLE = Seen(100, 80, 20)
