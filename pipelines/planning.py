@@ -3,13 +3,13 @@
 Words and options; the numbers are those of `components.evidence.planning`.
 """
 
-import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.components.contracts.errors import ConfigError
+from penstock.components.evidence.decision import round_up
 from penstock.pipelines.table import duration
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def plan_lines(plan: RollOut) -> Iterator[str]:
 def _climb(plan: RollOut) -> str:
     """Say how long each share is held, and why."""
     *below, last = plan.ladder
-    held = ", ".join(f"{rung.share * 100:.3g} % for {_rounded(rung.requests):,}" for rung in below)
+    held = ", ".join(f"{rung.share * 100:.3g} % for {round_up(rung.requests):,}" for rung in below)
     return (f"ladder: {held} requests, then {last.share * 100:.3g} % until the verdict; each rung alone finds out a "
             f"canary with {_points(plan.rung_increase)} more errors in 9 of 10 cases")
 
@@ -139,14 +139,8 @@ def _wrapped(text: str) -> list[str]:
 def _enough(plan: RollOut, requests: int) -> str:
     """Return the settings with which `requests` are seen."""
     found = f" --set analyse_canary.requests={requests}" if requests > plan.requests else ""
-    seconds = _rounded(requests / plan.rate)
+    seconds = round_up(requests / plan.rate)
     return found + (f" --set analyse_canary.timeout={seconds}" if seconds > plan.timeout else "")
-
-
-def _rounded(count: float) -> int:
-    """Round up to two figures: more would not be true."""
-    step: int = 10 ** max(0, math.floor(math.log10(max(count, 1))) - 1)
-    return math.ceil(count / step) * step
 
 
 def _effects(plan: RollOut) -> list[float]:
@@ -165,7 +159,7 @@ def _cost(plan: RollOut, effect: float) -> "Cost | None":
         told = cost(test, plan.error_rate, effect, plan.ladder or plan.share, plan.power)
     except TooClose:
         return None
-    return told._replace(requests=_rounded(told.requests), canary=_rounded(told.canary))
+    return told._replace(requests=round_up(told.requests), canary=round_up(told.canary))
 
 
 def _sentence(plan: RollOut, costs: "Mapping[float, Cost | None]") -> str:

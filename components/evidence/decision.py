@@ -6,7 +6,7 @@ Knows no metric and no data; the wording of a metric is its test's.
 import math
 from typing import Literal, NamedTuple
 
-__all__ = ["NEVER", "Decision", "Verdict", "plain"]
+__all__ = ["NEVER", "Decision", "Verdict", "plain", "round_up"]
 
 Verdict = Literal["within", "worse", "undecided"]
 NEVER = -1  # as `Decision.more`: the canary is too close to the tolerance for any number of requests
@@ -54,3 +54,9 @@ def plain(value: float, sign: str = "") -> str:
     decimals = min(max(2 - math.floor(math.log10(abs(value))), 0), 9) if value else 0
     text = f"{value + 0.0:{sign},.{decimals}f}"  # -0.0 + 0.0 has no minus
     return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def round_up(count: float) -> int:
+    """Round an estimate up to two figures: more would not be true."""
+    step: int = 10 ** max(0, math.floor(math.log10(max(count, 1))) - 1)
+    return math.ceil(count / step) * step

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.decision import NEVER, Decision, Verdict
+from penstock.components.evidence.decision import NEVER, Decision, Verdict, round_up
 
 __all__ = ["Counts", "SequentialTest", "State", "counted", "restored"]
 
@@ -140,7 +140,7 @@ class SequentialTest(ABC):
         """
         if self._is_over():
             return f"still open after the {self.max_samples:,} {unit} that it was given"
-        return "too close to say" if more == NEVER else f"about {more:,} more {unit} would tell"
+        return "too close to say" if more == NEVER else f"about {round_up(more):,} more {unit} would tell"
 
 
 def counted(stable: Counts, canary: Counts) -> Floats:

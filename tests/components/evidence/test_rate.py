@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.capital import Seen, Window, bet, capital
 from penstock.components.evidence.combining import combine
-from penstock.components.evidence.decision import NEVER
+from penstock.components.evidence.decision import NEVER, round_up
 from penstock.components.evidence.rate import RateTest, difference_gamblers
 
 Look = tuple[tuple[int, int], tuple[int, int]]
@@ -83,7 +83,7 @@ def test_undecided_says_how_much_more_it_takes() -> None:
     found = after(RateTest(0.01), [((10, 1000), (12, 1000))]).decide()
     assert found.verdict == "undecided"
     assert found.more > 0
-    assert f"about {found.more:,} more canary requests would tell" in found.reason
+    assert f"about {round_up(found.more):,} more canary requests would tell" in found.reason
     assert "12 in 1,000 requests of the canary, 10 in 1,000 of stable: +0.20 points" in found.reason
     assert found.estimate == pytest.approx(0.002)
 
