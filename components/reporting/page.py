@@ -68,7 +68,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], numeric: Col
 
 
 def checks_table(checks: Sequence[Check]) -> Markup:
-    """Draw the rules of a verdict: what was found, what was asked, and whether it held; on a phone one below another."""
+    """Draw the rules of a verdict: what was found, what was asked, whether it held; on a phone one below another."""
     rows = [_check_row(check) for check in checks]
     return Markup('<div class="checks">{}</div>\n').format(
         table(["", "Check", "Found", "Rule", "Remark"], rows, numeric={2}))

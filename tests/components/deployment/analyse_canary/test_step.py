@@ -126,7 +126,7 @@ def test_too_small_a_sample_is_no_evidence_whatever_it_shows(trial: Any, analyse
 
 
 def test_a_sample_that_is_late_is_no_evidence(trial: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"timeout=0\.5 ends the analysis after 50 requests at rate=100, but at 20 % "):
+    with pytest.raises(ConfigError, match=r"timeout=0\.5 ends the analysis after 50 requests at rate=100, but at 20 "):
         analyse(trial, rate=100, timeout=0.5)
     monkeypatch.setattr(AnalyseCanaryConfig, "check_sample", lambda self, percent: None)  # the gateway is slow instead
     found = analyse(trial, rate=100, timeout=0.5)
