@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.decision import NEVER, Decision
@@ -46,8 +45,8 @@ def budget(names: Iterable[str], alpha: float, hard_stop: float = 0.1) -> dict[s
 def named(log_e: npt.ArrayLike, alpha: float) -> npt.NDArray[np.bool_]:
     """Say which hypotheses are rejected, all of them together at error `alpha`, however they depend on each other.
 
-    Closed testing with averages (Vovk and Wang, Annals of Statistics 2021): i is rejected if its e-value's mean with
-    the k smallest of the others reaches 1 / alpha for every k. Never fewer than Bonferroni's "e reaches n / alpha".
+    Holm's steps (Scandinavian Journal of Statistics 1979) on 1 / e, which is a p-value whenever one looks: the largest
+    e-value must reach n / alpha, the next (n - 1) / alpha, and so on as long as they do.
 
     Args:
         log_e: (*batch, N) logarithms of e-values.
@@ -56,14 +55,9 @@ def named(log_e: npt.ArrayLike, alpha: float) -> npt.NDArray[np.bool_]:
         (*batch, N).
     """
     values = np.asarray(log_e, float)
-    count = values.shape[-1]
-    order = np.argsort(values, axis=-1)
-    rising = np.take_along_axis(values, order, axis=-1)
-    below = np.concatenate([np.full((*values.shape[:-1], 1), -math.inf),
-                            np.logaddexp.accumulate(rising, axis=-1)[..., :-1]], axis=-1)  # log sums of the k smallest
-    means = np.logaddexp(rising[..., :, None], below[..., None, :]) - np.log(np.arange(1, count + 1))
-    smaller = np.arange(count)[:, None] >= np.arange(count)  # larger ones can only raise the mean
-    rejected = np.where(smaller, means, math.inf).min(axis=-1) >= math.log(1 / alpha)
+    order = np.argsort(-values, axis=-1)
+    needed = np.log(np.arange(values.shape[-1], 0, -1) / alpha)
+    rejected = np.logical_and.accumulate(np.take_along_axis(values, order, axis=-1) >= needed, axis=-1)
     found: npt.NDArray[np.bool_] = np.empty(values.shape, bool)
     np.put_along_axis(found, order, rejected, axis=-1)
     return found
@@ -74,13 +68,13 @@ def combine(decisions: Mapping[str, Decision] | Sequence[Decision], alpha: float
     """Decide over all metrics: `within` if all are, `worse` if any is beyond the chance that so many metrics have.
 
     * within: no correction; one bad metric would have to err, at its own alpha (intersection-union test).
-    * worse: the mean of the e-values reaches 1 / (alpha less what the hard stops have). It is an e-process under any
-      dependence, because `Decision.log_e_worse` is the evidence now and not the highest so far.
+    * worse: one of n metrics has evidence of n / (alpha less what the hard stops have). Not their mean: tests close
+      windows at different times, so each is a supermartingale along its own looks only, and Ville's inequality does not
+      cover a sum of them at a time that one of the others may have chosen (Choe and Ramdas, arXiv 2402.09698).
     * a hard stop that has fired decides alone.
 
     `estimate`, `lower`, `upper` and `samples` are those of the metric that the reason names first; `log_e_worse` is
-    the weighted mean with the hard stops in it, so 1 / alpha is its threshold as in every decision; `more` is the
-    largest, in the unit of its own test.
+    scaled so that 1 / alpha is its threshold as in every decision; `more` is the largest, in the unit of its own test.
 
     Args:
         decisions: of the metrics, by name; without names each is called what its reason begins with.
@@ -100,17 +94,17 @@ def combine(decisions: Mapping[str, Decision] | Sequence[Decision], alpha: float
         raise ConfigError(f"hard stops at {[stop.alpha for stop in hard_stops]} leave nothing of alpha={alpha:g} for "
                           f"the metrics; give them a tenth of it")
     worse = np.array([metric.log_e_worse for metric in metrics])
-    together = float(logsumexp(worse)) - math.log(len(worse))
+    together = float(worse.max()) - math.log(len(worse))
     fired = [stop for stop in hard_stops if stop.verdict == "worse"]
-    parts = [together + math.log(left / alpha), *(math.log(1 / alpha) for _ in fired)]
-    log_worse, log_within = float(logsumexp(parts)), min(metric.log_e_within for metric in metrics)
+    log_worse = max([together + math.log(left / alpha), *(math.log(1 / alpha) for _ in fired)])
+    log_within = min(metric.log_e_within for metric in metrics)
     pending = [place for place, metric in enumerate(metrics) if metric.verdict != "within"]
     if fired:
         return fired[0]._replace(reason=_also(fired[0].reason, len(pending)), log_e_worse=log_worse,
                                  log_e_within=log_within, alpha=alpha, more=0)
-    if together >= math.log(1 / left):
+    if (guilty := named(worse, left)).any():
         first = int(worse.argmax())
-        reason = _blame(names, metrics, named(worse, left), first)
+        reason = _blame(names, metrics, guilty, first)
         others = sum(metrics[place].verdict == "undecided" for place in pending if place != first)
         return metrics[first]._replace(verdict="worse", reason=_also(reason, others), log_e_worse=log_worse,
                                        log_e_within=log_within, alpha=alpha, more=0)
@@ -157,8 +151,6 @@ def _also(reason: str, others: int) -> str:
 
 def _blame(names: list[str], metrics: list[Decision], guilty: npt.NDArray[np.bool_], first: int) -> str:
     reason = _say(names[first], metrics[first])
-    if not guilty.any():
-        return f"the metrics together show it, none of them alone; most of all {reason}"
     rest = [name for name, blamed in zip(names, guilty, strict=True) if blamed and name != names[first]]
     if not rest:
         return reason

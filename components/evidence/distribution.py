@@ -11,9 +11,9 @@ from scipy.special import bdtrc
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.decision import NEVER, Decision
-from penstock.components.evidence.histogram import Bins, filled, holder
+from penstock.components.evidence.histogram import Bins, holder
 from penstock.components.evidence.latency import LatencyTest
-from penstock.components.evidence.quantile import log_mix
+from penstock.components.evidence.quantile import Waiting, log_mix
 from penstock.components.evidence.sequential import State, restored
 
 __all__ = ["DistributionTest", "Everywhere"]
@@ -37,10 +37,15 @@ class Everywhere:
     or above T(Y), is at least Binomial(n_c, r), and L = exp(-h X) / (1 - r (1 - exp(-h)))^n_c has a mean of at most 1.
     Y lies on the wrong side with probability `MISSES` at most; min(L, MOST) / (1 + MOST MISSES) allows for that.
     Every p up to 1 - eps is in a cell, a larger one cannot be. To reject all cells, each at alpha, errs at alpha.
+    Where stable has so few requests in a window that no order statistic will do, the window brings no evidence.
 
     Args:
         eps: tolerance on the share.
         bins: of all counts; its row 0 is T.
+
+    Attributes:
+        size: requests of stable that a window is to have, about.
+        least: requests of stable without which it brings no evidence.
     """
 
     def __init__(self, eps: float, bins: Bins) -> None:
@@ -51,23 +56,20 @@ class Everywhere:
         hoped = self._shares[:, None] * (1 - eps * GAPS / self._shares[:, None])
         self._tilts = np.log(self._shares[:, None] * (1 - hoped) / (hoped * (1 - self._shares[:, None])))
         self.size = math.ceil(50 / eps**2)  # the 3.7 standard errors of U that `MISSES` asks for: a quarter of eps
-        self._waiting = np.zeros((2, len(bins.edges) - 1), np.int64)
+        self.least = math.ceil(math.log(MISSES) / math.log(self._points[-1]))  # all of them are below 1 - eps
+        self._waiting = Waiting(self.size, len(bins.edges) - 1)
         self._wealth = np.zeros((len(self._points), len(GAPS)))
 
     def update(self, stable: Ints, canary: Ints) -> None:
-        """Take counts, (K,) each; as long as the canary has none, no window closes with evidence."""
-        self._waiting += np.stack([stable, canary])
-        sizes = self._waiting.sum(axis=1)
-        if sizes[0] < self.size:
-            return
-        if sizes[1]:
-            self._close(int(sizes[0]), int(sizes[1]))
-        self._waiting[:] = 0
+        """Take counts, (K,) each."""
+        window = self._waiting.take(stable, canary)
+        if window is not None and window[0].sum() >= self.least:
+            self._close(window)
 
-    def _close(self, stable: int, canary: int) -> None:
-        ranks = _ranks(self._points, stable)
-        found = np.array([self._bins.beyond(self._waiting[1], holder(self._waiting[0], int(rank)))[1][0]
-                          for rank in ranks])
+    def _close(self, window: Ints) -> None:
+        stable, canary = map(int, window.sum(axis=1))
+        found = np.array([self._bins.beyond(window[1], holder(window[0], int(rank)))[1][0]
+                          for rank in _ranks(self._points, stable)])
         mean = canary * np.log1p(self._shares[:, None] * np.expm1(-self._tilts))
         factor = np.minimum(-self._tilts * found[:, None] - mean, math.log(MOST))
         self._wealth += factor - math.log1p(MOST * MISSES)
@@ -80,11 +82,12 @@ class Everywhere:
     @property
     def missing(self) -> int:
         """Return how many canary requests the first window still takes; 0 once it has closed."""
-        stable, canary = self._waiting.sum(axis=1)
-        return 0 if self._wealth.any() else math.ceil((self.size - stable) * canary / max(stable, 1))
+        stable, canary = map(int, self._waiting.counts.sum(axis=1))
+        share = canary / max(stable + canary, 1)
+        return 0 if self._wealth.any() else math.ceil((self._waiting.size - stable - canary) * share)
 
     def to_state(self) -> State:
-        return {"waiting": filled(self._waiting), "wealth": self._wealth.tolist()}
+        return {"waiting": self._waiting.to_state(), "wealth": self._wealth.tolist()}
 
     def restore(self, state: State) -> None:
         """Take what `to_state` returned.
@@ -93,12 +96,14 @@ class Everywhere:
             ValueError: it is of another tolerance.
         """
         self._wealth = restored(state["wealth"], self._wealth)
-        for at, stable, canary in state["waiting"]:
-            self._waiting[:, at] = stable, canary
+        self._waiting.restore(state["waiting"])
 
 
 def _ranks(points: Floats, stable: int) -> Ints:
-    """Return the least m for each p with P(U < p) <= MISSES, where U ~ Beta(m, stable - m + 1)."""
+    """Return the least m for each p with P(U < p) <= MISSES, where U ~ Beta(m, stable - m + 1).
+
+    There is one where p ** stable <= MISSES.
+    """
     low, high = np.zeros(len(points), np.int64), np.full(len(points), stable, np.int64)
     while (low + 1 < high).any():  # P(U < p) is P(Binomial(stable, p) >= m)
         middle = (low + high) // 2
@@ -110,7 +115,7 @@ def _ranks(points: Floats, stable: int) -> Ints:
 class DistributionTest(LatencyTest):
     """Is no part of the canary's distribution of latency more than `tolerance` slower than stable's?
 
-    `worse` falls by the mean evidence of nine quantiles from p5 to p99, each as in `LatencyTest`. `within` falls only
+    `worse` falls by one of nine quantiles from p5 to p99, at alpha / 9, as in `LatencyTest`. `within` falls only
     with `cdf_tolerance`, once it is shown that for every x the canary is slower than (1 + tolerance) x at most that
     much more often than stable is slower than x: without it, a difference too small to be seen is always possible.
 
@@ -149,7 +154,7 @@ class DistributionTest(LatencyTest):
 
     @property
     def log_e(self) -> tuple[float, float]:
-        """Return the mean evidence of the quantiles against "not worse", and that against "somewhere worse"."""
+        """Return the most evidence against "not worse", over nine, and that against "somewhere worse"."""
         return super().log_e[0], self._everywhere.log_e if self._everywhere else -math.inf
 
     def _begin(self, bins: Bins, ratios: Floats) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.decision import NEVER, Decision, Verdict, plain
 from penstock.components.evidence.histogram import Bins, log_bins, prometheus_bins
-from penstock.components.evidence.quantile import Quantile, Ratio, window_size
+from penstock.components.evidence.quantile import Quantile, Ratio
 from penstock.components.evidence.rate import RateTest
 from penstock.components.evidence.sequential import HOPELESS, SequentialTest, State
 
@@ -38,8 +38,9 @@ def _ratios(tolerance: float) -> Floats:
 class LatencyTest(SequentialTest):
     """Is the canary at most `tolerance` slower than stable, in the same windows, at each of some quantiles?
 
-    A window of a quantile ends with the update that brings enough requests of stable to know it (`window_size`: 400 for
-    p99), and its evidence is multiplied with that of the windows before. Let S(x) be the share of requests slower than
+    A window of a quantile ends with the first update by which both versions together have had as many requests as were
+    chosen when it began, so many that about `window_size` are stable's (400 for p99), and its evidence is multiplied
+    with that of the windows before. Let S(x) be the share of requests slower than
     x. With probability at most alpha the test ever says `worse` while S_canary((1 + tolerance) x) <= S_stable(x) for
     all x in every window, and with probability at most alpha ever `within` while, at one of the quantiles, it is at
     least S_stable(x) for all x in every window. "All x" are the order statistics of stable's that a window may pick:
@@ -47,8 +48,9 @@ class LatencyTest(SequentialTest):
 
     Requests are independent within a window, or given to the versions at random.
 
-    `worse` falls by the mean of the quantiles' evidence, `within` when every quantile is, and needs no correction then
-    (Berger 1982).
+    `worse` falls when the evidence of one of Q quantiles reaches Q / alpha: their windows end at different times, so
+    their mean need not be an e-process (Choe and Ramdas 2024), but a union bound holds. `within` falls when every
+    quantile is, and needs no correction then (Berger 1982).
 
     Args:
         tolerance: relative: 0.1 is 10 % slower.
@@ -152,9 +154,9 @@ class LatencyTest(SequentialTest):
 
     @property
     def log_e(self) -> tuple[float, float]:
-        """Return the mean evidence of the quantiles against "not worse", and the least against "at least as bad"."""
+        """Return the most evidence against "not worse", over how many quantiles, and the least on "at least as bad"."""
         pairs = [evidence.log_e for evidence in self._evidence.values()]
-        worse = float(np.logaddexp.reduce([pair[0] for pair in pairs])) - math.log(len(pairs))
+        worse = max(pair[0] for pair in pairs) - math.log(len(pairs))
         return worse, min(pair[1] for pair in pairs) if self._can_be_within else -math.inf
 
     def quantile_decisions(self) -> dict[float, Decision]:
@@ -167,9 +169,10 @@ class LatencyTest(SequentialTest):
         q = max(alone, key=lambda each: self._badness(each, alone[each]))
         worst, more = alone[q], 0
         if self._settled == "undecided":
-            needed = [worst.more] if worst.estimate > self.tolerance else [each.more for each in alone.values()]
+            needed = [each.more for each in alone.values()]
+            if worst.estimate > self.tolerance:  # a quantile that is worse by itself takes more beside others
+                needed = [self._needed(self._evidence[q], worst.estimate, len(alone))]
             more = NEVER if NEVER in needed else max(needed)
-            # A quantile that is worse by itself: what is missing is the mean's.
             more = more or self._more(max(self.log_e[0], 0.0) / max(self._samples, 1))
         reason = self._explain(self._evidence[q], self._settled, Ratio(*worst[2:5]), more)
         if self._settled == "within" and len(alone) > 1:
@@ -201,17 +204,17 @@ class LatencyTest(SequentialTest):
     def _alone(self, evidence: Quantile) -> Decision:
         ratio = evidence.ratio(math.log(1 / self.alpha))
         worse, within = evidence.log_e
-        more = self._needed(evidence, ratio) if evidence.verdict == "undecided" else 0
+        more = self._needed(evidence, ratio.estimate) if evidence.verdict == "undecided" else 0
         return Decision(evidence.verdict, self._explain(evidence, evidence.verdict, ratio, more), *ratio, evidence.used,
                         worse, within if self._can_be_within else -math.inf, self.alpha, more)
 
-    def _needed(self, evidence: Quantile, ratio: Ratio) -> int:
-        """Estimate how many more canary requests decide this quantile."""
-        slower = ratio.estimate > self.tolerance
+    def _needed(self, evidence: Quantile, estimate: float, quantiles: int = 1) -> int:
+        """Estimate how many more canary requests decide this quantile, if it is slower as one of so many."""
+        slower = estimate > self.tolerance
         if not evidence.growth or self._is_over() or evidence.coarse is not None or not (slower or self._can_be_within):
             return NEVER
         have = max(evidence.log_e[0 if slower else 1], 0.0)
-        needed = max(math.log(1 / self.alpha) - have, 0.0) / evidence.growth
+        needed = max(math.log((quantiles if slower else 1) / self.alpha) - have, 0.0) / evidence.growth
         return math.ceil(needed) if needed <= HOPELESS * self._samples else NEVER
 
     @property
@@ -227,8 +230,7 @@ class LatencyTest(SequentialTest):
             return (f"{what}: stable's lies in the bucket {where}, too wide where {allowed}; give RateTest the share "
                     f"of requests slower than {plain(bound)} s instead (share_above({bound:.12g}))")
         if not evidence.used:
-            return (f"{what}: nothing to compare yet, {window_size(evidence.quantile)} requests of stable and one "
-                    f"of the canary make a beginning")
+            return f"{what}: nothing to compare yet, {evidence.size:,} requests of both versions make a beginning"
         text = f"{what}: {_percent(ratio.estimate)} against stable's in {evidence.used:,} canary requests"
         if verdict == "worse":  # where a floor is what it exceeds, the ratio alone may show nothing
             beyond = f"at least {_percent(ratio.lower)}" if ratio.lower >= self.tolerance else "slower than it may be"

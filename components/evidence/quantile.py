@@ -14,13 +14,13 @@ from penstock.components.evidence.exceedance import RATIOS, WEIGHTS, log_factors
 from penstock.components.evidence.histogram import Bins, filled, holder
 from penstock.components.evidence.sequential import State, restored
 
-__all__ = ["Quantile", "Ratio", "log_mix", "window_size"]
+__all__ = ["Quantile", "Ratio", "Waiting", "following", "log_mix", "window_size"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 # With 4, 8 or 12 of stable's requests beyond the quantile verdicts take the same traffic, but a canary twice as slow at
-# p99 with half of it is found after one window: 398, 798 or 1,196 canary requests (2026-11-21, docs/decisions/0011).
+# p99 with half of it is found after one window, of as many canary requests (2026-11-21, docs/decisions/0011).
 LEAST_RANK = 4
 LEAST_STABLE = 20
 
@@ -34,7 +34,7 @@ class Ratio(NamedTuple):
 
 
 def window_size(quantile: float) -> int:
-    """Return how many requests of stable close a window: enough on both sides of the quantile."""
+    """Return how many requests of stable a window is to have, about: enough on both sides of the quantile."""
     return max(math.ceil(LEAST_RANK / min(quantile, 1 - quantile) - 1e-9), LEAST_STABLE)
 
 
@@ -43,6 +43,65 @@ def log_mix(log_wealth: Floats, weights: Floats = WEIGHTS) -> Floats:
     top = log_wealth.max(axis=-1)
     together: Floats = top + np.log(np.exp(log_wealth - top[..., None]) @ weights)
     return together
+
+
+class Waiting:
+    """Counts in bins that wait until their window is complete.
+
+    A window ends with the first update by which both versions together have had `size` requests, and the size is
+    chosen when it begins, from closed windows alone. So, where requests are given to the versions at random, every
+    order of a window's versions is as likely as any other with as many of each. A window that ended with a request of
+    stable would be another matter: its last request is the slowest where latency rises.
+
+    Args:
+        stable: requests of stable that a window is to have, about.
+        bins: how many there are.
+
+    Attributes:
+        counts: (2, bins) of stable and of the canary since the window began.
+        size: requests of both versions that complete it.
+    """
+
+    def __init__(self, stable: int, bins: int) -> None:
+        self._stable = stable
+        self.counts = np.zeros((2, bins), np.int64)
+        self.size = 2 * stable
+
+    def take(self, stable: Ints, canary: Ints) -> Ints | None:
+        """Add counts, (bins,) each.
+
+        Returns:
+            The counts of the window, if it is complete now and has requests of both versions; without those of one it
+            is forgotten.
+        """
+        self.counts += np.stack([stable, canary])
+        of_stable, of_canary = map(int, self.counts.sum(axis=1))
+        if of_stable + of_canary < self.size:
+            return None
+        window, self.counts = self.counts, np.zeros_like(self.counts)
+        self.size = following(self._stable, of_stable, of_canary)
+        return window if of_stable and of_canary else None
+
+    def to_state(self) -> State:
+        return {"counts": filled(self.counts), "size": self.size}
+
+    def restore(self, state: State) -> None:
+        """Take what `to_state` returned.
+
+        Raises:
+            ValueError: the size is none.
+        """
+        self.size = int(state["size"])
+        if self.size < 1:
+            raise ValueError(f"a window of {self.size} requests")
+        for at, stable, canary in state["counts"]:
+            self.counts[:, at] = stable, canary
+
+
+def following(aim: int, stable: int, canary: int) -> int:
+    """Return the size of a window that is to have `aim` requests of stable, from those of the window before."""
+    total = stable + canary
+    return math.ceil(aim * total / stable) if stable else 2 * total
 
 
 class Quantile:
@@ -57,7 +116,7 @@ class Quantile:
     def __init__(self, quantile: float, bins: Bins, ratios: Floats) -> None:
         self.quantile, self._bins, self._ratios = quantile, bins, ratios
         rows = len(ratios) + 1
-        self._waiting = np.zeros((2, len(bins.edges) - 1), np.int64)  # stable, canary: a window that is not complete
+        self._waiting = Waiting(window_size(quantile), len(bins.edges) - 1)
         self._wealth = np.zeros((2, rows, len(RATIOS)))  # logarithms; against "not worse", against "at least as bad"
         self._best = np.zeros((2, rows))  # highest evidence of each row so far
         self._score = np.zeros(rows)  # canary requests beyond each row, more than there were if that were the ratio
@@ -67,25 +126,19 @@ class Quantile:
         self.verdict: Verdict = "undecided"
 
     def update(self, stable: Ints, canary: Ints) -> bool:
-        """Take counts, (K,) each; return whether a window has closed.
-
-        Where the canary had no request until stable had enough, there is nothing to compare, and a new window begins:
-        how long it waits must not depend on what the canary's first request was like.
-        """
-        self._waiting += np.stack([stable, canary])
-        sizes = self._waiting.sum(axis=1)
-        if sizes[0] < window_size(self.quantile):
+        """Take counts, (K,) each; return whether a window has closed that has something to compare."""
+        window = self._waiting.take(stable, canary)
+        if window is None:
             return False
-        if sizes[1]:
-            self._close(int(sizes[0]), int(sizes[1]))
-        self._waiting[:] = 0
-        return bool(sizes[1])
+        self._close(window)
+        return True
 
-    def _close(self, stable: int, canary: int) -> None:
+    def _close(self, window: Ints) -> None:
+        stable, canary = map(int, window.sum(axis=1))
         rank = min(max(round(stable * (1 - self.quantile)), 1), stable)
-        at = holder(self._waiting[0], rank)
+        at = holder(window[0], rank)
         self.coarse = at if self._bins.coarse[at] else None
-        low, high = self._bins.beyond(self._waiting[1], at)
+        low, high = self._bins.beyond(window[1], at)
         self._wealth[0] += log_factors(low, rank, stable, canary, 1)
         self._wealth[1] += log_factors(high, rank, stable, canary, -1)
         self._best = np.maximum(self._best, log_mix(self._wealth))
@@ -93,6 +146,11 @@ class Quantile:
         self._score += weight * ((low + high) / 2 - canary * share)
         self._information += weight * canary * share * (1 - share)
         self.used += canary
+
+    @property
+    def size(self) -> int:
+        """Return how many requests of both versions the window now has when it is complete."""
+        return self._waiting.size
 
     @property
     def log_e(self) -> tuple[float, float]:
@@ -123,7 +181,7 @@ class Quantile:
         return float(math.exp(np.interp(0.0, score[::-1], position[::-1]))) - 1
 
     def to_state(self) -> State:
-        return {"waiting": filled(self._waiting), "wealth": self._wealth.tolist(),
+        return {"waiting": self._waiting.to_state(), "wealth": self._wealth.tolist(),
                 "best": self._best.tolist(), "score": self._score.tolist(), "information": self._information,
                 "used": self.used, "coarse": self.coarse, "verdict": self.verdict}
 
@@ -135,7 +193,6 @@ class Quantile:
         """
         self._wealth = restored(state["wealth"], self._wealth)
         self._best, self._score = restored(state["best"], self._best), restored(state["score"], self._score)
-        for at, stable, canary in state["waiting"]:
-            self._waiting[:, at] = stable, canary
+        self._waiting.restore(state["waiting"])
         self._information, self.used = float(state["information"]), int(state["used"])
         self.coarse, self.verdict = state["coarse"], state["verdict"]

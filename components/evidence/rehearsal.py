@@ -225,7 +225,7 @@ class _LatencyRehearsal(Rehearsal):
             self._waiting = 0
         evidence = log_mix(self._wealth)
         self._best = np.maximum(self._best, evidence[1])
-        worse = np.logaddexp.reduce(evidence[0], axis=-1) - math.log(len(self._tails))
+        worse = evidence[0].max(axis=-1) - math.log(len(self._tails))
         return np.stack([worse, self._best.min(axis=-1)])
 
     def _close(self, windows: int, stable: int, canary: int) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from penstock.components.contracts.errors import ContractError
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
-from penstock.components.evidence.combining import budget, combine, named
+from penstock.components.evidence.combining import budget, named
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.hard_stop import HardStop
 from penstock.components.evidence.latency import LatencyTest
@@ -64,8 +64,8 @@ class SequentialAnalysis:
 
     Attributes:
         classes: as given.
-        blamed: names of the tests that showed the canary to be worse, when all of them together did; as a verdict it
-            stays, whatever comes after.
+        blamed: names of the tests that showed the canary to be worse, with allowance for how many there are; as a
+            verdict it stays, whatever comes after.
         required: names of the tests that must show `within` before the canary is promoted; the others can only send
             it back.
         course: of each test, where it stood at each look.
@@ -116,12 +116,9 @@ class SequentialAnalysis:
     def _blame(self) -> tuple[str, ...]:
         """Name the tests that show the canary to be worse, with allowance for how many there are."""
         decisions = self.decisions
-        if not decisions or combine(decisions, self._alpha, [self.hard_stop.decide()]).verdict != "worse":
+        if not decisions:
             return ()
-        evidence = np.array([decision.log_e_worse for decision in decisions.values()])
-        guilty = named(evidence, self._alpha * (1 - BURSTS))
-        if not guilty.any() and self.hard_stop.decide().verdict != "worse":
-            guilty[evidence.argmax()] = True  # all of them together show it, this one most of all
+        guilty = named([decision.log_e_worse for decision in decisions.values()], self._alpha * (1 - BURSTS))
         return tuple(name for name, blamed in zip(decisions, guilty, strict=True) if blamed)
 
     @property
