@@ -40,6 +40,7 @@ class RollOut(NamedTuple):
         timeout: seconds after which it ends.
         ladder: the shares that the canary climbs through, and how long it holds each; () where it stays at `share`.
         rung_increase: of the error rate, that each rung would show in 9 of 10 cases.
+        alpha_worse: probability of a wrong `worse` that errors may have, of all that is watched; 0: `alpha`.
     """
 
     share: float
@@ -53,6 +54,7 @@ class RollOut(NamedTuple):
     timeout: float
     ladder: "tuple[Rung, ...]" = ()
     rung_increase: float = 0.0
+    alpha_worse: float = 0.0
 
 
 def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, power: float,
@@ -89,11 +91,12 @@ def planned_roll_out(profile: str, settings: Sequence[str], error_rate: float, p
     if not 0 < plan.max_increase < 1:
         raise ConfigError(f"an increase of {plan.max_increase * 100:g} points leaves nothing to find out; "
                           "try --max-increase 1")
-    if given.get("share") is not None or not canary.ladder:
-        return plan
     asked = AnalyseCanaryConfig.parse(canary.model_dump() | {
         "alpha": plan.alpha, "max_error_rate_increase": plan.max_increase})
-    return plan._replace(ladder=asked.rungs(roll_out.canary_percent, error_rate), rung_increase=canary.rung_increase)
+    plan = plan._replace(alpha_worse=asked.alpha_alone)
+    if given.get("share") is not None or len(asked.climb(roll_out.canary_percent)) == 1:
+        return plan
+    return plan._replace(ladder=asked.rungs(roll_out.canary_percent, error_rate), rung_increase=asked.increase)
 
 
 def plan_lines(plan: RollOut) -> Iterator[str]:
@@ -156,7 +159,7 @@ def _cost(plan: RollOut, effect: float) -> "Cost | None":
 
     test = RateTest(plan.max_increase, plan.alpha, block=plan.block)
     try:
-        told = cost(test, plan.error_rate, effect, plan.ladder or plan.share, plan.power)
+        told = cost(test, plan.error_rate, effect, plan.ladder or plan.share, plan.power, plan.alpha_worse)
     except TooClose:
         return None
     return told._replace(requests=round_up(told.requests), canary=round_up(told.canary))

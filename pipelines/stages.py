@@ -139,7 +139,11 @@ def _check_canary(stages: Mapping[str, Options]) -> None:
     from penstock.components.deployment.roll_out.step import RollOutConfig
 
     share = RollOutConfig.parse(stages.get("roll_out", {})).canary_percent
-    AnalyseCanaryConfig.parse(stages.get("analyse_canary", {})).check_sample(share)
+    config = AnalyseCanaryConfig.parse(stages.get("analyse_canary", {}))
+    if config.ladder and config.ladder[0] <= share:
+        raise ConfigError(f"analyse_canary: ladder={list(config.ladder)} begins at or below "
+                          f"roll_out.canary_percent={share}, where the canary is already")
+    config.check_sample(share)
 
 
 def _value(text: str) -> object:

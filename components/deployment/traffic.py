@@ -84,9 +84,15 @@ def change_share(plane: ControlPlane, service: str, version: str, percent: int, 
         timeout: seconds.
 
     Raises:
-        StepError: another version is on trial, or none; or the traffic did not move in time.
+        StepError: another version is on trial, or none; it failed meanwhile; or the traffic did not move in time.
         LeaseLost: another run may act on the service now.
     """
+    def has_it(isvc: Manifest) -> bool:
+        changed = "" if canary_version(isvc) == version else "somebody else changed the service"
+        if reason := changed or failure(isvc):
+            raise StepError(f"version {version} of {service} is lost: {reason}")
+        return is_ready(isvc)
+
     def other_share(present: Manifest | None) -> Manifest:
         tried, share = _on_trial(present)
         if present is None or tried != version or not share:
@@ -96,7 +102,7 @@ def change_share(plane: ControlPlane, service: str, version: str, percent: int, 
 
     lease.check()
     _change(plane, service, other_share)
-    return _await(plane, service, is_ready, timeout, lease)
+    return _await(plane, service, has_it, timeout, lease)
 
 
 def finish_trial(plane: ControlPlane, service: str, version: str, percent: int, lease: CanaryLease,

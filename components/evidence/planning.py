@@ -77,7 +77,7 @@ def samples_needed(test: SequentialTest, baseline: float, effect: float, share: 
 
 
 def cost(test: SequentialTest, baseline: float, effect: float, share: float | Sequence[Rung],
-         power: float = 0.9) -> Cost:
+         power: float = 0.9, alpha_worse: float = 0.0) -> Cost:
     """Return what a verdict takes, from at most 2,000 roll-outs judged by the test's own bets, the same at every call.
 
     On a ladder of rungs evidence counts from the first; `worse` may fall on any of them, `within` once the requests of
@@ -89,7 +89,10 @@ def cost(test: SequentialTest, baseline: float, effect: float, share: float | Se
     The inverse Gaussian passage time of the best gambler takes 0.02 s and lies from 0.89 to 1.27 of this over 36 cells
     of a RateTest; each test would need one of its own (2 cores, 2026-11-21).
 
-    Args, Raises: see `samples_needed`.
+    Args: see `samples_needed`, and
+        alpha_worse: at which `worse` falls, where the test is one of several that share an alpha; 0: the test's own.
+
+    Raises: see `samples_needed`.
     """
     right = _right_verdict(test, effect)
     ladder = (Rung(share),) if isinstance(share, int | float) else tuple(share)
@@ -100,7 +103,8 @@ def cost(test: SequentialTest, baseline: float, effect: float, share: float | Se
         raise ConfigError(f"power={power:g} must be between 0 and 1, for example 0.9")
     roll_outs = rehearse(test, baseline, effect, ladder[0].share, RUNS, SEED)
     ends = np.cumsum([rung.requests for rung in ladder]) / test.block
-    times, worse = _first_passage(roll_outs, test.alpha, [rung.share for rung in ladder], ends)
+    thresholds = np.log([[1 / (alpha_worse or test.alpha)], [1 / test.alpha]])
+    times, worse = _first_passage(roll_outs, thresholds, [rung.share for rung in ladder], ends)
     times = np.where(worse, times, np.maximum(times, ends[-1]))
     in_time = np.sort(np.where(worse == (right == "worse"), times, np.inf))
     units = float(in_time[math.ceil(power * len(in_time)) - 1])
@@ -137,15 +141,16 @@ def _right_verdict(test: SequentialTest, effect: float) -> Verdict:
     return "worse" if effect > test.tolerance else "within"
 
 
-def _first_passage(roll_outs: Rehearsal, alpha: float, shares: Sequence[float],
+def _first_passage(roll_outs: Rehearsal, thresholds: Floats, shares: Sequence[float],
                    ends: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return of each roll-out the units until its verdict, inf where there is none, and whether that is `worse`.
 
     Args:
+        thresholds: (2, 1) of the evidence, for `worse` and for `within`.
         shares: (R,) of the canary, rung by rung.
         ends: (R,) units after which each rung ends; the last does not.
     """
-    threshold, rung = math.log(1 / alpha), 0
+    rung = 0
     times, worse = np.full(roll_outs.runs, np.inf), np.zeros(roll_outs.runs, bool)
     undecided, before, seen, stride = np.arange(roll_outs.runs), np.zeros((2, roll_outs.runs)), 0, STRIDES[0]
     while len(undecided) and seen < HORIZON:
@@ -156,14 +161,14 @@ def _first_passage(roll_outs: Rehearsal, alpha: float, shares: Sequence[float],
         if rung < len(shares) - 1:
             size = min(size, math.ceil(ends[rung] - seen))
         now = roll_outs.after(size)
-        fallen = now >= threshold
+        fallen = now >= thresholds
         with np.errstate(invalid="ignore", divide="ignore"):  # between two looks evidence is taken to grow evenly
-            moment = np.where(fallen, (threshold - before) / (now - before), np.inf).min(axis=0)
+            moment = np.where(fallen, (thresholds - before) / (now - before), np.inf).min(axis=0)
         done = fallen[0] | fallen[1]
         times[undecided[done]] = seen + size * moment[done]
         worse[undecided[done]] = fallen[0, done]
         seen += size
-        if np.quantile(now.max(axis=0), 1 - NEAR) > threshold / 2:
+        if np.quantile((now / thresholds).max(axis=0), 1 - NEAR) > 1 / 2:
             stride = STRIDES[1]
         undecided, before = undecided[~done], now[:, ~done]
         if done.any():

@@ -145,12 +145,13 @@ def test_the_readme_shows_what_the_command_prints() -> None:
 def test_a_ladder_is_planned_rung_by_rung() -> None:
     settings = ("roll_out.canary_percent=10", "analyse_canary.ladder=[50]", "analyse_canary.rung_increase=0.2")
     climbing = planned_roll_out("laptop", settings, 0.02, 0.9, {"max_increase": 0.05})
-    assert climbing.ladder == (Rung(0.1, samples_needed(RateTest(0.05), 0.02, 0.2, 0.1)),
-                               Rung(0.5, samples_needed(RateTest(0.05), 0.02, 0.2, 0.5)))
+    alone = 0.05 * 0.9 / 4  # errors, latency, wrong answers and class mix are watched, and bursts
+    assert climbing.ladder == tuple(Rung(share, samples_needed(RateTest(0.05, alone), 0.02, 0.2, share))
+                                    for share in (0.1, 0.5))
     assert planned_roll_out("laptop", settings, 0.02, 0.9, {"share": 0.1}).ladder == ()
 
     first, lines, last = parts(climbing)
     assert first.startswith("With 10 % → 50 % of the traffic, a canary as good as stable takes ")
-    assert f" {rounded(cost(RateTest(0.05), 0.02, 0.25, climbing.ladder).requests):,} " in lines[-1]
+    assert f" {rounded(cost(RateTest(0.05), 0.02, 0.25, climbing.ladder, alpha_worse=alone).requests):,} " in lines[-1]
     assert f"ladder: 10 % for {rounded(climbing.ladder[0].requests):,} requests, then 50 % until the verdict" in last
     assert "finds out a canary with 20 points more errors in 9 of 10 cases" in last

@@ -73,9 +73,12 @@ def test_a_service_needs_a_name_that_kubernetes_takes() -> None:
 
 
 def test_a_canary_that_could_never_prove_itself_is_refused_before_training() -> None:
-    with pytest.raises(ConfigError, match="requests=200 at 5 %"):
+    with pytest.raises(ConfigError, match="requests=200 are too few to show at 5 %"):
         check(Arguments({"service": "shapes"},
                         {"roll_out": {"canary_percent": 5}, "analyse_canary": {"requests": 200}}))
+    with pytest.raises(ConfigError, match=r"ladder=\[20, 50\] begins at or below roll_out.canary_percent=20"):
+        check(Arguments({"service": "shapes"},
+                        {"roll_out": {"canary_percent": 20}, "analyse_canary": {"ladder": [20, 50]}}))
 
 
 def test_paths_outlive_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

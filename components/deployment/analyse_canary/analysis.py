@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.errors import ContractError
-from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
+from penstock.components.deployment.analyse_canary.config import BURSTS, AnalyseCanaryConfig
 from penstock.components.evidence.combining import budget, named
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.hard_stop import HardStop
@@ -24,7 +24,6 @@ __all__ = ["CLASSES", "ERRORS", "LATENCY", "UNITS", "WRONG", "Batch", "Point", "
 ERRORS, LATENCY, WRONG, CLASSES = "error_rate_increase", "latency_increase", "wrong_answers_increase", "class_shift"
 UNITS = {ERRORS: "points above stable", WRONG: "points above stable", LATENCY: "% above stable",
          CLASSES: "points that moved"}  # of 100 times an estimate
-BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 
 
 class Batch(NamedTuple):

@@ -14,7 +14,9 @@ from penstock.components.contracts.errors import ConfigError
 if TYPE_CHECKING:
     from penstock.components.evidence.planning import Rung
 
-__all__ = ["AnalyseCanaryConfig"]
+__all__ = ["BURSTS", "AnalyseCanaryConfig"]
+
+BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 
 
 class AnalyseCanaryConfig(Config):
@@ -36,8 +38,9 @@ class AnalyseCanaryConfig(Config):
     ladder: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(
         default=(), description="Percent of the requests that the canary climbs to, one after the other, from "
         "`roll_out.canary_percent` on: [20, 50]; it is promoted from the last. []: it stays at its share.")
-    rung_increase: float = Field(default=0.1, gt=0, le=1, description="Error rate gained that would have been found "
-                                 "in 9 of 10 cases before the canary climbs: how long it stays at each share.")
+    rung_increase: float = Field(default=0, ge=0, le=1, description="Error rate gained that would have been found in "
+                                 "9 of 10 cases before the canary climbs: how long it stays at each share. 0: a tenth, "
+                                 "or twice max_error_rate_increase where that is more.")
     requests_per_session: int = Field(default=0, ge=0, description="Requests of one client at most that may fail "
                                       "together; 1: all are independent; 0: not known, which mode observe refuses.")
     split: str = Field(default="test", min_length=1, description="Split of the dataset whose rows are sent.")
@@ -68,9 +71,10 @@ class AnalyseCanaryConfig(Config):
     def _check_ladder(self) -> Self:
         if list(self.ladder) != sorted(set(self.ladder)):
             raise ValueError(f"ladder={list(self.ladder)} must climb: ascending, each percent once, such as [20, 50]")
-        if self.ladder and self.rung_increase <= self.max_error_rate_increase < 1:
-            raise ValueError(f"rung_increase={self.rung_increase:g} must be more than "
-                             f"max_error_rate_increase={self.max_error_rate_increase:g}, twice as much at least")
+        if self.rung_increase and self.max_error_rate_increase < 1 and \
+                self.rung_increase < 2 * self.max_error_rate_increase:
+            raise ValueError(f"rung_increase={self.rung_increase:g} must be twice "
+                             f"max_error_rate_increase={self.max_error_rate_increase:g} at least, or 0")
         return self
 
     @property
@@ -82,6 +86,18 @@ class AnalyseCanaryConfig(Config):
     def block(self) -> int:
         """Return how many requests may depend on each other; those of a replay are ours, and independent."""
         return self.requests_per_session if self.mode == "observe" else 1
+
+    @property
+    def tests(self) -> int:
+        """Return how many tests watch for a canary that is worse, each with its part of alpha."""
+        replays = self.mode == "replay"
+        return ((self.max_error_rate_increase < 1) + bool(self.max_latency_increase)
+                + (replays and self.max_accuracy_drop < 1) + (replays and self.max_class_shift < 1))
+
+    @property
+    def alpha_alone(self) -> float:
+        """Return the alpha at which one test sends a canary back if no other has anything against it (Holm)."""
+        return self.alpha * (1 - BURSTS) / max(self.tests, 1)
 
     def climb(self, percent: int) -> tuple[int, ...]:
         """Return the shares, in percent, of a canary that begins with `percent`."""
@@ -96,17 +112,24 @@ class AnalyseCanaryConfig(Config):
         from penstock.components.evidence.planning import samples_needed
         from penstock.components.evidence.rate import RateTest
 
-        if self.max_error_rate_increase == 1:
+        if not self.ladder or percent == 100:
+            return 0
+        limit = self.max_error_rate_increase
+        if limit == 1:
             return math.ceil(self.min_requests_per_version * 100 / percent)
-        test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
-        return samples_needed(test, min(error_rate, 1 - self.rung_increase), self.rung_increase, percent / 100)
+        test, increase = RateTest(limit, self.alpha_alone, block=self.block), self.increase
+        return samples_needed(test, min(error_rate, 1 - increase), increase, percent / 100)
+
+    @property
+    def increase(self) -> float:
+        """Return the error rate gained that a rung must be able to find."""
+        return self.rung_increase or min(max(0.1, 2 * self.max_error_rate_increase), 1.0)
 
     def rungs(self, percent: int, error_rate: float = 0.0) -> "tuple[Rung, ...]":
-        """Return every share and how long it is held; a canary that does not climb may be promoted at any time."""
+        """Return every share and how long it is held; without a ladder a canary may be promoted at any time."""
         from penstock.components.evidence.planning import Rung
 
-        climb = self.climb(percent)
-        return tuple(Rung(each / 100, self.rung_requests(each, error_rate) if len(climb) > 1 else 0) for each in climb)
+        return tuple(Rung(each / 100, self.rung_requests(each, error_rate)) for each in self.climb(percent))
 
     def check_sample(self, percent: int) -> None:
         """Make sure that the sample can show what is asked.
@@ -136,28 +159,30 @@ class AnalyseCanaryConfig(Config):
             except ConfigError as error:
                 raise ConfigError(f"max_latency_increase: {error}") from error
         rungs, shares = self.rungs(percent), " → ".join(f"{each} %" for each in self.climb(percent))
+        held = sum(rung.requests for rung in rungs)
+        needed, what = held, f"to hold a share of {shares} in turn"
         if self.max_error_rate_increase < 1:
             test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
             needed = cost(test, baseline=0.0, effect=0.0, share=rungs).requests
-            if self.requests < needed:
-                raise ConfigError(
-                    f"requests={self.requests} at {shares} cannot show an error rate that is no more than "
-                    f"{self.max_error_rate_increase:g} higher: without one error that takes about {needed:,}; set "
-                    f"requests to {_round_up(needed * 1.5)}, or allow more")
-            if self.mode == "replay" and needed > self.rate * self.timeout:
-                raise ConfigError(
-                    f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
-                    f"rate={self.rate:g}, but at {shares} even a canary without one error takes about {needed:,}; set "
-                    f"timeout to {math.ceil(1.5 * needed / self.rate)}, or a higher rate")
+            what = (f"to show at {shares} an error rate that is no more than {self.max_error_rate_increase:g} higher, "
+                    f"without one error")
+        ladder = f" ({held:,} of them to hold each share of the ladder)" if held else ""
+        if self.requests < needed:
+            raise ConfigError(f"requests={self.requests} are too few {what}: that takes about {needed:,}{ladder}; set "
+                              f"requests to {_round_up(needed * 1.5)}, or allow more")
+        if self.mode == "replay" and needed > self.rate * self.timeout:
+            raise ConfigError(
+                f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
+                f"rate={self.rate:g}, too few {what}: that takes about {needed:,}{ladder}; set timeout to "
+                f"{math.ceil(1.5 * needed / self.rate)}, or a higher rate")
         last = rungs[-1].share
         smaller, canary = min(last, 1 - last), float(of_canary(self.requests, rungs))
         fewest = int(min(canary, self.requests - canary))
         if fewest < self.min_requests_per_version:
-            missing = (self.min_requests_per_version - fewest) / smaller
+            enough = max(self.requests, held) + (self.min_requests_per_version - fewest) / smaller
             raise ConfigError(
                 f"min_requests_per_version={self.min_requests_per_version} cannot be reached: of {self.requests:,} "
-                f"requests one version gets about {fewest:,} at {shares}; set requests to "
-                f"{_round_up(1.2 * (self.requests + missing))}")
+                f"requests one version gets about {fewest:,} at {shares}; set requests to {_round_up(1.2 * enough)}")
 
 
 def _round_up(value: float) -> int:

@@ -87,7 +87,7 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         LeaseLost: another run may act on the service now.
     """
     source, trial = Dataset(dataset), Trial(isvc)
-    if trial.stable:
+    if trial.stable and trial.percent not in config.ladder:  # or it has climbed, and was looked at when it began
         config.check_sample(trial.percent)
     rows = source.read(config.split)
     if not len(rows):
@@ -116,20 +116,22 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
 def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], config: AnalyseCanaryConfig,
             looks: "Looks") -> Evidence:
     count = config.requests if trial.stable else config.min_requests_per_version
-    order, ladder, watch = _order(len(images), count), looks.ladder, looks.watch
+    order, watch = _order(len(images), count), looks.watch
     while True:
-        until = count if ladder.is_top else min(ladder.until, count)
-        rows = [] if looks.enough else order[len(looks.answers):until]
+        ladder, sent = looks.ladder, len(looks.answers)
+        until = count if ladder.is_top else min(sent + ladder.missing(looks.seen), count)
+        rows = [] if looks.enough else order[sent:until]
         looks.begin()
         looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
         if looks.enough or until == count or watch.is_over(progress(looks.answers)):
             break
-        if not watch.change_share(ladder.next):
-            break
-        ladder.begin(looks.seen)
+        if ladder.is_held(looks.seen):
+            if not watch.change_share(ladder.next):
+                break
+            ladder.begin(looks.seen)
     answers = looks.answers
     return Evidence(
-        ladder=ladder, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
+        ladder=looks.ladder, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
         canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
         unanswered=sum(not _is_known(answer, trial) for answer in answers))
@@ -160,12 +162,13 @@ class Looks:
         if not state:
             return
         try:
-            self.ladder.restore(state["ladder"], self._seen(answers))
-            analysis.restore(state["analysis"])
+            ladder = self.ladder.restored(state.get("ladder"), self._seen(answers))
+            analysis.restore(state.get("analysis", {}))
         except ContractError as error:
             logger.warning("service=%s damaged=%r action=begin-anew", self._trial.service, error)
             return
-        self.answers, self.enough = answers, self.ladder.is_enough(analysis, len(answers))
+        self.answers, self.ladder = answers, ladder
+        self.enough = ladder.is_enough(analysis, self.seen)
 
     def begin(self) -> None:
         """Expect the answers of another replay, which counts them and its seconds from 0."""
@@ -204,7 +207,7 @@ class Looks:
         stable, canary = (batch(revision, new, self._labels, len(self.analysis.classes))
                           for revision in (self._trial.stable, self._trial.canary))
         self.analysis.update(stable, canary)
-        self.enough = self.ladder.is_enough(self.analysis, len(self.answers))
+        self.enough = self.ladder.is_enough(self.analysis, self.seen)
         if self._journal:
             state = {"analysis": self.analysis.to_state(), "ladder": self.ladder.to_state()}
             self._journal.save(self.answers, state)

@@ -3,6 +3,7 @@
 Counts requests; moves no traffic, and judges nothing but whether a rung was held long enough.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Rung(NamedTuple):
 
     Attributes:
         percent: of the requests.
-        needed: requests to be seen here before it goes on; 0: it may at any time.
+        needed: requests to be answered here before it goes on, by each version its part; 0: it may at any time.
         before: what had been seen when it began.
     """
 
@@ -37,12 +38,13 @@ class Rung(NamedTuple):
 
 
 class Ladder:
-    """The way up of one trial; without `config.ladder` a single rung, which is the top.
+    """The way up of one trial; without `config.ladder` a single rung, which is the top and need not be held.
 
     Args:
         percent: that the canary has now.
 
     Attributes:
+        percents: of all rungs.
         rungs: so far, the last is where it is.
     """
 
@@ -63,26 +65,41 @@ class Ladder:
         return len(self.rungs) == len(self.percents)
 
     @property
-    def until(self) -> int:
-        """Return how many requests of the whole trial must have been seen before the canary leaves this rung."""
-        rung = self.rungs[-1]
-        return rung.before.requests + rung.needed
-
-    @property
     def next(self) -> int:
         """Return the percent of the next rung."""
         return self.percents[len(self.rungs)]
 
     def begin(self, seen: Seen) -> None:
         """Note that the canary has its next share from now on."""
-        percent, error_rate = self.next, seen.errors / max(seen.stable, 1)
-        needed = self._config.rung_requests(percent, error_rate) if len(self.percents) > 1 else 0
-        self.rungs.append(Rung(percent, needed, seen))
+        percent = self.next
+        self.rungs.append(Rung(percent, self._needed(percent, seen), seen))
 
-    def is_enough(self, analysis: SequentialAnalysis, requests: int) -> bool:
+    def missing(self, seen: Seen) -> int:
+        """Return how many requests this rung still takes; 0: it was held.
+
+        Counts what each version has answered: requests that get lost prove nothing, and stable's answers do not stand
+        for the canary's.
+        """
+        rung = self.rungs[-1]
+        share, needed, before = rung.percent / 100, rung.needed, rung.before
+        parts = [(share, seen.canary - before.canary), (1 - share, seen.stable - before.stable)]
+        return max(math.ceil(needed - answered / part - 1e-9) for part, answered in parts if part) if needed else 0
+
+    def is_held(self, seen: Seen) -> bool:
+        """Whether this rung was held; where stable turned out to have more errors it becomes longer first."""
+        if self.missing(seen) > 0:
+            return False
+        rung = self.rungs[-1]
+        if rung.needed and (needed := self._needed(rung.percent, seen)) > rung.needed:
+            self.rungs[-1] = rung._replace(needed=needed)
+        return self.missing(seen) <= 0
+
+    def _needed(self, percent: int, seen: Seen) -> int:
+        return self._config.rung_requests(percent, seen.errors / max(seen.stable, 1))
+
+    def is_enough(self, analysis: SequentialAnalysis, seen: Seen) -> bool:
         """Whether no further request is needed: something is worse, or all is shown and the last rung was held."""
-        held = self.is_top and requests >= self.until
-        return analysis.is_worse() or (held and analysis.is_over())
+        return analysis.is_worse() or (self.is_top and self.missing(seen) <= 0 and analysis.is_over())
 
     def answered(self, end: Seen) -> list[tuple[Rung, int, int]]:
         """Return each rung with what stable and the canary answered on it."""
@@ -94,8 +111,8 @@ class Ladder:
         """Return the rungs, JSON-ready."""
         return self.rungs
 
-    def restore(self, state: Sequence[Sequence[Any]], seen: Seen) -> None:
-        """Go on where `to_state` was taken, or one rung higher: where the traffic was moved just after that.
+    def restored(self, state: Sequence[Sequence[Any]] | None, seen: Seen) -> "Ladder":
+        """Return the ladder that `to_state` was of, or one rung higher: where the traffic was moved just after that.
 
         Args:
             seen: by the analysis whose state it is.
@@ -104,15 +121,17 @@ class Ladder:
             ContractError: the canary has got another share in between, or the state is damaged.
         """
         try:
-            rungs = [Rung(int(percent), int(needed), Seen(*map(int, before))) for percent, needed, before in state]
-            percents = self._config.climb(rungs[0].percent)
-            passed = [rung.percent for rung in rungs]
+            rungs = [Rung(int(percent), int(needed), Seen(*map(int, before)))
+                     for percent, needed, before in state or ()]
+            found = Ladder(self._config, rungs[0].percent)
         except (TypeError, ValueError, IndexError) as error:
             raise ContractError(f"the state of a ladder is damaged ({error!r}); begin it anew") from error
+        passed, percents = tuple(rung.percent for rung in rungs), found.percents
         steps = percents.index(self.percent) + 1 - len(rungs) if self.percent in percents else -1
-        if tuple(passed) != percents[:len(rungs)] or steps not in (0, 1):
+        if passed != percents[:len(rungs)] or steps not in (0, 1):
             raise ContractError(f"the canary had {', '.join(map(str, passed))} % in turn and has {self.percent} % now; "
                                 f"begin anew")
-        self.percents, self.rungs = percents, rungs
+        found.rungs = rungs
         if steps:
-            self.begin(seen)
+            found.begin(seen)
+        return found

@@ -35,6 +35,13 @@ class Counts(NamedTuple):
     def total(self) -> int:
         return self.requests.total()
 
+    def plus(self, more: "Counts") -> "Counts":
+        """Add what was counted since; an edge without requests stays an edge."""
+        requests, buckets = Counter(self.requests), Counter(self.buckets)
+        requests.update(more.requests)
+        buckets.update(more.buckets)
+        return Counts(requests, buckets)
+
     @property
     def errors(self) -> int:
         """Answers 5xx: a request that the client got wrong (4xx) is no fault of the version."""
@@ -51,18 +58,17 @@ def observe(canary: Revision, stable: Revision, requests: int, analysis: Sequent
     """
     counters = _Counters(canary, stable, analysis)
     while True:
-        total = counters.look().requests
-        if watch.is_over(partial("requests={} of={}".format, total, requests)) or ladder.is_enough(analysis, total):
+        total = counters.look()
+        over = watch.is_over(partial("requests={} of={}".format, total.requests, requests))
+        if over or ladder.is_enough(analysis, total) or total.requests >= requests:
             break
-        if total >= requests:
-            break
-        if not ladder.is_top and total >= ladder.until:
+        if not ladder.is_top and ladder.is_held(total):
             if not watch.change_share(ladder.next):
                 break
             ladder.begin(counters.look())  # what came in while the traffic moved is the last rung's
         else:
             time.sleep(POLL)
-    unread = [f"{revision.url}/metrics" for revision, first in counters.begin.items() if first is None]
+    unread = [f"{revision.url}/metrics" for revision, last in counters.last.items() if last is None]
     if unread and not watch.stopped:
         watch.stopped = f"no counters could be read at {' and '.join(unread)}: mode observe needs penstock's predictor"
     return Evidence(ladder=ladder, canary=sum_up(canary, counters.seen[canary]),
@@ -71,28 +77,28 @@ def observe(canary: Revision, stable: Revision, requests: int, analysis: Sequent
 
 
 class _Counters:
-    """What was counted since the first look at the predictors of both versions.
+    """What was counted since the first look at the predictors of both versions, through restarts of theirs.
 
     Attributes:
-        begin: the first reading of each revision; None: it could not be read yet.
-        seen: since then.
+        last: the last reading of each revision; None: it could not be read yet.
+        seen: since the first.
     """
 
     def __init__(self, canary: Revision, stable: Revision, analysis: SequentialAnalysis) -> None:
         self._canary, self._stable, self._analysis = canary, stable, analysis
-        self.begin = {revision: _read(revision) for revision in (canary, stable)}
-        self.seen = {revision: Counts(Counter(), Counter()) for revision in self.begin}
+        self.last = {revision: _read(revision) for revision in (canary, stable)}
+        self.seen = {revision: Counts(Counter(), Counter()) for revision in self.last}
 
     def look(self) -> Seen:
         """Read again, feed the tests with what is new, and return the sums."""
-        before = dict(self.seen)
-        for revision, first in self.begin.items():
-            if first is None:
-                self.begin[revision] = _read(revision)
-            elif (now := _read(revision)) is not None:
-                self.seen[revision] = since(first, now)
-        self._analysis.update(*(_batch(since(before[revision], self.seen[revision]))
-                                for revision in (self._stable, self._canary)))
+        new = {revision: Counts(Counter(), Counter()) for revision in self.last}
+        for revision, last in self.last.items():
+            now = _read(revision)
+            if last and now:
+                new[revision] = since(last, now)
+                self.seen[revision] = self.seen[revision].plus(new[revision])
+            self.last[revision] = now or last
+        self._analysis.update(*(_batch(new[revision]) for revision in (self._stable, self._canary)))
         return self.total
 
     @property

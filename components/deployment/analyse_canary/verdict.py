@@ -38,7 +38,7 @@ def judge(service: str, evidence: Evidence, config: AnalyseCanaryConfig) -> Cana
         checks = [_first_errors(evidence, config), *checks]
     else:
         checks = [_burst(analysis), *_tests(analysis), *_paired(evidence, config), _sample(evidence, stable, config),
-                  *_ladder(evidence), _split(evidence), *checks]
+                  *_ladder(evidence, config), _split(evidence), *checks]
     failed = [check for check in checks if check.blocking and not check.passed]
     good = "promote" if stable else "first"
     return CanaryReport(
@@ -133,16 +133,17 @@ def _sample(evidence: Evidence, stable: Observed, config: AnalyseCanaryConfig) -
                  detail=detail if enough else f"{WANTING}: {detail}")
 
 
-def _ladder(evidence: Evidence) -> list[Check]:
+def _ladder(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check]:
     """Hold a canary that climbs against the last rung: it is promoted from there, or not at all."""
-    ladder = evidence.ladder
-    if len(ladder.percents) == 1:
+    if not config.ladder:
         return []
-    held = ladder.is_top and evidence.asked >= ladder.until
-    last = ladder.percents[-1]
-    detail = (f"ladder: {', '.join(str(rung.percent) for rung in ladder.rungs)} % of the requests in turn"
-              + ("" if held else f"; on {ladder.percent} % it must hold for {ladder.rungs[-1].needed:,} requests"
-                 + ("" if ladder.is_top else f", and then reach {last} %")))
+    ladder = evidence.ladder
+    last, missing = ladder.percents[-1], ladder.missing(evidence.seen)
+    held = ladder.is_top and missing <= 0
+    detail = f"ladder: {', '.join(str(rung.percent) for rung in ladder.rungs)} % of the requests in turn"
+    if not held:
+        wait = f"about {missing:,} more requests at {ladder.percent} %" if missing > 0 else f"{ladder.percent} % held"
+        detail += f"; still to come: {wait}" + ("" if ladder.is_top else f", then {last} %")
     return [Check(name="ladder", passed=held, value=ladder.percent, rule=f"reaches {last}",
                   detail=detail if held else f"{WANTING}: {detail}")]
 

@@ -78,13 +78,17 @@ class Watch:
         return bool(self.stopped) or now > self._deadline
 
     def change_share(self, percent: int) -> bool:
-        """Give the canary another share and wait until it has it; false where that failed, which `stopped` then tells.
+        """Give the canary another share and wait until it has it; false where that failed, which `stopped` then tells,
+        or the time is up.
 
         Raises:
             LeaseLost: another run may act on the service now.
         """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return False
         try:
-            change_share(self._plane, self._service, self._canary.version, percent, self._lease, MOVE)
+            change_share(self._plane, self._service, self._canary.version, percent, self._lease, min(MOVE, left))
         except (StepError, ObjectConflict) as error:
             self.stopped = f"the canary did not get {percent} % of the requests: {error}"
             return False

@@ -24,7 +24,10 @@ OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
 
 @dataclass
 class Behaviour:
-    """How a version answers: one request in `fails` with `status`, `sleep` seconds late, one row in `errs` wrongly."""
+    """How a version answers: one request in `fails` with `status`, `sleep` seconds late, one row in `errs` wrongly.
+
+    `silent`: what fails does not say who failed, as behind a proxy that answers itself.
+    """
 
     version: str = ""
     fails: int = 0
@@ -33,6 +36,7 @@ class Behaviour:
     errs: int = 10
     body: bytes = b""
     asked: int = 0
+    silent: bool = False
 
 
 @dataclass
@@ -62,7 +66,7 @@ class Gateway:
         time.sleep(one.sleep)
         headers = {"x-penstock-revision": revision, "x-model-version": one.version}
         if one.fails and number % one.fails == 0:
-            return one.status, headers, b"{}"
+            return one.status, {} if one.silent else headers, b"{}"
         row, label = self.labels[bytes(json.loads(body)["inputs"][0]["data"])]
         wrong = row % one.errs == 0
         probabilities = [0.0, 0.0, 0.0]

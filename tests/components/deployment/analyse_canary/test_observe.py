@@ -25,16 +25,21 @@ REVISION = Revision("v2", "r2", "http://2")
 
 
 class Predictor:
-    """Counts as penstock.inference does; each look at /metrics finds `step` requests more."""
+    """Counts as penstock.inference does; each look at /metrics finds `step` requests more.
 
-    def __init__(self, version: str, step: int, seconds: float = 0.004, code: int = 200) -> None:
+    After `restarts` looks it begins anew, and answers `code_then` from there on.
+    """
+
+    def __init__(self, version: str, step: int, seconds: float = 0.004, code: int = 200, restarts: int = 0,
+                 code_then: int = 200, before: int = 1000) -> None:
         self.version, self.step, self.seconds, self.code = version, step, seconds, code
+        self.restarts, self.code_then, self.looks = restarts, code_then, 0
         self.registry = CollectorRegistry()
         self._requests = PrometheusCounter("penstock_requests", "-", ["model", "version", "code"],
                                            registry=self.registry)
         self._seconds = PrometheusHistogram("penstock_request_seconds", "-", ["model", "version"],
                                             buckets=(0.005, 0.01, 0.1, 1), registry=self.registry)
-        self.count(1000)  # before anybody looked
+        self.count(before)  # anybody looked
 
     def count(self, requests: int) -> None:
         for _ in range(requests):
@@ -44,6 +49,9 @@ class Predictor:
 
     def text(self) -> bytes:
         text = generate_latest(self.registry)
+        self.looks += 1
+        if self.looks == self.restarts:
+            self.__init__(self.version, self.step, self.seconds, self.code_then, before=0)  # type: ignore[misc]
         self.count(self.step)
         return text
 
@@ -135,6 +143,15 @@ def test_a_canary_that_answers_well_climbs(observe: Any) -> None:
 
     assert (report.verdict, report.traffic_percent) == ("promote", 50), report.reason
     assert "ladder: 20, 50 % of the requests in turn" in [check.detail for check in report.checks]
+
+
+@pytest.mark.parametrize(("code_then", "verdict"), [(200, "promote"), (500, "roll_back")])
+def test_a_predictor_that_begins_anew_loses_no_count(observe: Any, code_then: int, verdict: str) -> None:
+    report = observe(ladder=(50,), restarts=6, code_then=code_then)
+
+    assert report.verdict == verdict, report.reason
+    assert report.canary.requests > 60  # five looks before, and those since
+    assert report.canary.errors in (0, report.canary.requests - 100)
 
 
 def test_where_the_traffic_does_not_move_observing_ends(

@@ -126,7 +126,7 @@ def test_too_small_a_sample_is_no_evidence_whatever_it_shows(trial: Any, analyse
 
 
 def test_a_sample_that_is_late_is_no_evidence(trial: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"timeout=0\.5 ends the analysis after 50 requests at rate=100, but at 20 "):
+    with pytest.raises(ConfigError, match=r"timeout=0\.5 ends the analysis after 50 requests at rate=100, too few"):
         analyse(trial, rate=100, timeout=0.5)
     monkeypatch.setattr(AnalyseCanaryConfig, "check_sample", lambda self, percent: None)  # the gateway is slow instead
     found = analyse(trial, rate=100, timeout=0.5)
@@ -138,7 +138,7 @@ def test_a_sample_that_is_late_is_no_evidence(trial: Any, analyse: Any, monkeypa
 
 
 def test_a_sample_that_cannot_show_it_is_refused_with_one_that_can(trial: Any, gateway: Any, analyse: Any) -> None:
-    told = "requests=1000 at 20 % cannot show an error rate that is no more than 0.01 higher: without one error that "
+    told = "requests=1000 are too few to show at 20 % an error rate that is no more than 0.01 higher, without one error"
     with pytest.raises(ConfigError, match=told):
         analyse(trial, max_error_rate_increase=0.01)
     assert gateway.asked == 0
