@@ -56,7 +56,7 @@ class Everywhere:
         hoped = self._shares[:, None] * (1 - eps * GAPS / self._shares[:, None])
         self._tilts = np.log(self._shares[:, None] * (1 - hoped) / (hoped * (1 - self._shares[:, None])))
         self.size = math.ceil(50 / eps**2)  # the 3.7 standard errors of U that `MISSES` asks for: a quarter of eps
-        self.least = math.ceil(math.log(MISSES) / math.log(self._points[-1]))  # all of them are below 1 - eps
+        self.least = math.ceil(math.log(MISSES) / math.log(self._points[-1]))  # the highest takes most
         self._waiting = Waiting(self.size, len(bins.edges) - 1)
         self._wealth = np.zeros((len(self._points), len(GAPS)))
 

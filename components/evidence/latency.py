@@ -40,17 +40,18 @@ class LatencyTest(SequentialTest):
 
     A window of a quantile ends with the first update by which both versions together have had as many requests as were
     chosen when it began, so many that about `window_size` are stable's (400 for p99), and its evidence is multiplied
-    with that of the windows before. Let S(x) be the share of requests slower than
-    x. With probability at most alpha the test ever says `worse` while S_canary((1 + tolerance) x) <= S_stable(x) for
-    all x in every window, and with probability at most alpha ever `within` while, at one of the quantiles, it is at
-    least S_stable(x) for all x in every window. "All x" are the order statistics of stable's that a window may pick:
-    values around the quantile. How the versions compare far from it is not looked at.
+    with that of the windows before. Let S(x) be the share of requests slower than x. With probability at most alpha the
+    test ever says `worse` while S_canary((1 + tolerance) x) <= S_stable(x) for all x in every window, and with
+    probability at most alpha ever `within` while, at one of the quantiles, it is at least S_stable(x) for all x in
+    every window. "All x" are the order statistics of stable's that a window may pick: values around the quantile. How
+    the versions compare far from it is not looked at.
 
-    Requests are independent within a window, or given to the versions at random.
+    Requests are independent within a window, or given to the versions at random, whatever latency depends on: by a
+    share that stays as it is within the window, and with updates that do not wait for one of the versions.
 
-    `worse` falls when the evidence of one of Q quantiles reaches Q / alpha: their windows end at different times, so
-    their mean need not be an e-process (Choe and Ramdas 2024), but a union bound holds. `within` falls when every
-    quantile is, and needs no correction then (Berger 1982).
+    `worse` falls when the evidence of one of Q quantiles reaches Q / alpha: a union bound, for their windows end at
+    different times, and Ville's inequality does not cover a mean of them (Choe and Ramdas, arXiv 2402.09698). `within`
+    falls when every quantile is, and needs no correction then (Berger 1982).
 
     Args:
         tolerance: relative: 0.1 is 10 % slower.

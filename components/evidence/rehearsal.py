@@ -194,7 +194,8 @@ class _LatencyRehearsal(Rehearsal):
     """Of a `LatencyTest`: log-normal latencies, each of the canary's slower by the effect.
 
     Of a window only what the test counts is drawn, exactly: the shares of stable beyond its order statistics, and how
-    many of the canary are beyond those. Windows are as short as the quantiles allow, `MOST_WINDOWS` to a look.
+    many of the canary are beyond those. Windows are as short as the quantiles allow, `MOST_WINDOWS` to a look, and all
+    have the canary's mean number of requests.
     """
 
     def __init__(self, test: LatencyTest, spread: float, effect: float, share: float, runs: int, seed: int) -> None:
@@ -214,15 +215,15 @@ class _LatencyRehearsal(Rehearsal):
         self._stable = max(map(window_size, test.quantiles))
         self._wealth = np.zeros((2, runs, len(self._tails), len(RATIOS)))
         self._best = np.zeros((runs, len(self._tails)))  # against "at least as bad"; a quantile stays within
-        self._waiting = 0
+        self._waiting, self._begun = 0, False
 
     def after(self, size: int) -> Floats:
         self._waiting += size
-        least = max(self._stable / (1 - self.share), 1 / self.share)
+        least = max(self._stable / (1 - self.share) if self._begun else 2 * self._stable, 1 / self.share)
         if windows := min(int(self._waiting / least), MOST_WINDOWS):
             canary = max(1, round(self._waiting / windows * self.share))
             self._close(windows, round(self._waiting / windows - canary), canary)
-            self._waiting = 0
+            self._waiting, self._begun = 0, True
         evidence = log_mix(self._wealth)
         self._best = np.maximum(self._best, evidence[1])
         worse = evidence[0].max(axis=-1) - math.log(len(self._tails))

@@ -1,188 +1,188 @@
 """How often latency verdicts are wrong, and what they cost: tables for docs/statistics.md.
 
-Stationary cells draw the share U of stable's requests beyond its order statistic from its beta law, and the canary's
-count from the binomial law given U: the same law as drawing every latency. Where the level moves, all are drawn.
+Traffic is drawn in `latency_traffic`; here are the shipping bets on it, thousands of runs at a time.
 """
 
+import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from latency_peers import Factors, climbing_table, power_table
-from scipy.signal import lfilter
-from scipy.special import betaincinv, ndtr, ndtri
+from latency_peers import climbing_table, power_table
+from latency_traffic import DRIFT, REQUESTS, SWING, TOLERANCE, TRAFFIC, WINDOWS, Cell, Window, ranks, windows
+from rate_cells import lower_bound, written
 from table import Table
 
-from penstock.components.evidence.exceedance import RATIOS
-from penstock.components.evidence.quantile import log_mix, window_size
+from penstock.components.evidence.exceedance import RATIOS, log_mean, tilts
+from penstock.components.evidence.quantile import log_mix
 
-__all__ = ["tables"]
+__all__ = ["ALPHA", "LOOKS", "SHARES", "Bets", "name", "tables", "truth"]
 
 Floats = npt.NDArray[np.float64]
 
-ALPHA, TOLERANCE, SIGMA = 0.05, 0.1, 0.5  # of the logarithm of a service time
-TRUTHS = (0.0, TOLERANCE, 2 * TOLERANCE)
-QUANTILES, SHARES, LOOKS = (0.5, 0.95, 0.99), (0.01, 0.05, 0.5), (1, 100, 1000)
-WINDOWS = 60  # of a stationary run
-REQUESTS = 5_000  # of a run whose latencies are all drawn
-CHUNK = 1_000
+ALPHA = 0.05
+QUANTILES, SHARES, LOOKS = (0.5, 0.9, 0.99, 0.999), (0.01, 0.05, 0.5), (1, 100, 1000)
+QUESTIONS = (("worse", 0), ("worse", 1), ("within", 1), ("within", 2))  # verdict, truth in tolerances
+RISES = (0.1, 0.5, 1.0)  # of the logarithm of the level, in a window
+CHUNK = 1_000  # runs at once, so that the arrays stay in the processor's cache
 
 
-class Rates(NamedTuple):
-    """Counts of runs: ever `worse` at truth 0 and at the tolerance, ever `within` at the tolerance and at twice it."""
+class Bets:
+    """`log_factors` of one quantile; tilts and means of each size of window are worked out once.
 
-    worse_none: int
-    worse_edge: int
-    within_edge: int
-    within_worse: int
+    `rows` is (2, 2, K, sizes): for both signs, tilts and log means.
+    """
+
+    def __init__(self, quantile: float) -> None:
+        self.quantile = quantile
+        self._keys = np.zeros(0, np.int64)
+        self._rows = np.zeros((2, 2, len(RATIOS), 0))
+
+    def of(self, stable: Floats, canary: Floats) -> Floats:
+        """Return (2, 2, K, runs) for windows of these sizes, (runs,)."""
+        key = (stable * 2**24 + canary).astype(np.int64)
+        if len(new := np.setdiff1d(key, self._keys)):
+            self._learn(new)
+        found: Floats = self._rows[..., np.searchsorted(self._keys, key)]
+        return found
+
+    def _learn(self, new: npt.NDArray[np.int64]) -> None:
+        n_s, n_c = (new >> 24).astype(float), (new & (2**24 - 1)).astype(float)
+        steps = [sign * tilts(n_s, n_c) for sign in (1, -1)]
+        means = [log_mean(h, ranks(n_s, self.quantile)[:, None], n_s[:, None], n_c[:, None]) for h in steps]
+        rows = np.stack([np.stack([h.T, mean.T]) for h, mean in zip(steps, means, strict=True)])
+        keys = np.concatenate([self._keys, new])
+        order = np.argsort(keys)
+        self._keys, self._rows = keys[order], np.concatenate([self._rows, rows], axis=-1)[..., order]
 
 
 class Race:
-    """The evidence of many runs of one quantile, at three truths, and who ever reached 1 / alpha."""
+    """The evidence of many runs for each of QUESTIONS, and who ever reached 1 / alpha."""
 
-    def __init__(self, runs: int, factors: Factors) -> None:
-        self.factors = factors
-        self.wealth = np.zeros((4, runs, len(RATIOS)))
-        self.ever = np.zeros((4, runs), np.bool_)
+    def __init__(self, runs: int, bets: Bets) -> None:
+        self._bets = bets
+        self.wealth = np.zeros((len(QUESTIONS), len(RATIOS), runs))
+        self.ever = np.zeros((len(QUESTIONS), runs), np.bool_)
         self.canary = np.zeros(runs)
 
-    def window(self, exceeding: Floats, rank: Floats, stable: Floats, canary: Floats) -> None:
-        """Take a window of each run; `exceeding` is (3, runs), at the truths; runs without a canary request wait."""
-        there = canary > 0
-        if not there.any():
-            return
-        for row, (truth, sign) in enumerate(((0, 1), (1, 1), (1, -1), (2, -1))):
-            self.wealth[row][there] += self.factors.of(exceeding[truth][there], rank[there], stable[there],
-                                                       canary[there], sign)
-            self.ever[row] |= log_mix(self.wealth[row]) >= math.log(1 / ALPHA)
-        self.canary += canary
+    def window(self, window: Window) -> None:
+        """Take a window of each run; where the canary has no request in it, it says nothing."""
+        rows = self._bets.of(window.stable, window.canary)
+        for at, (verdict, multiple) in enumerate(QUESTIONS):
+            tilt, mean = rows[int(verdict == "within")]
+            wealth, ever = self.wealth[at], self.ever[at]
+            wealth += window.exceeding[multiple] * tilt - mean
+            may = np.flatnonzero(wealth.max(axis=0) >= math.log(1 / ALPHA))  # the mixture is below its best part
+            ever[may] |= log_mix(wealth[:, may].T) >= math.log(1 / ALPHA)
+        self.canary += window.canary
 
 
-def ranks(stable: Floats, quantile: float) -> Floats:
-    """Return m as `Quantile` does."""
-    found: Floats = np.clip(np.rint(stable * (1 - quantile)), 1, stable)
-    return found
-
-
-def stationary(quantile: float, share: float, looks: int, runs: int, rng: np.random.Generator,
-               factors: Factors) -> Race:
-    """Draw counts only; windows without a canary request are skipped, as the test does."""
-    race, size = Race(runs, factors), window_size(quantile)
-    shifts = np.log((1 + TOLERANCE) / (1 + np.array(TRUTHS)))[:, None] / SIGMA
-    for _ in range(WINDOWS):
-        if looks == 1:
-            stable, canary = np.full(runs, float(size)), _some(rng, size, share, runs)
-        else:
-            stable, canary = np.zeros(runs), np.zeros(runs)
-            while (waiting := stable < size).any():
-                drawn = rng.binomial(looks, share, runs)
-                stable, canary = stable + waiting * (looks - drawn), canary + waiting * drawn
-        rank = ranks(stable, quantile)
-        slow = rng.beta(rank, stable - rank + 1)
-        race.window(rng.binomial(canary.astype(int), ndtr(ndtri(slow) - shifts)).astype(float), rank, stable, canary)
-    return race
-
-
-def _some(rng: np.random.Generator, size: int, share: float, runs: int) -> Floats:
-    """Draw how many canary requests come before stable has `size`, given that there is one (by inversion)."""
-    most = int(20 + 3 * size * share / (1 - share) + 60 * math.sqrt(size * share) / (1 - share))
-    steps = np.arange(1, most)
-    weights = np.cumprod(np.concatenate([[1.0], (size + steps - 1) / steps * share]))[1:]
-    cumulative = np.cumsum(weights)
-    found: Floats = 1.0 + np.searchsorted(cumulative, rng.random(runs) * cumulative[-1])
-    return found
-
-
-def moving(traffic: str, quantile: float, share: float, looks: int, runs: int, rng: np.random.Generator,
-           factors: Factors) -> Race:
-    """Draw every latency, at a level both versions share; a window ends as in production, at a look."""
-    race, size = Race(runs, factors), window_size(quantile)
-    length = looks * math.ceil((size + 6 * math.sqrt(size * share)) / (1 - share) / looks)
-    shifts = np.log((1 + np.array(TRUTHS)) / (1 + TOLERANCE))
-    at, level = rng.uniform(0, 2_500, runs), rng.normal(0, 0.5, runs)
-    done = 0
-    while done < REQUESTS:
-        labels = rng.random((runs, length), np.float32) < share
-        enough = np.cumsum(~labels, axis=1)[:, looks - 1::looks] >= size
-        enough[:, -1] = True
-        last = (np.argmax(enough, axis=1) + 1) * looks
-        levels = _levels(traffic, at, level, length, rng)
-        seconds = levels + SIGMA * rng.standard_normal((runs, length), np.float32)
-        inside = np.arange(length) < last[:, None]
-        stable = (inside & ~labels).sum(axis=1).astype(float)
-        rank = ranks(stable, quantile)
-        ordered = np.sort(np.where(inside & ~labels, seconds, -np.inf), axis=1)
-        y = ordered[np.arange(runs), length - rank.astype(int)]
-        of_canary = np.where(inside & labels, seconds, -np.inf) - y[:, None]
-        exceeding = np.stack([(of_canary > -shift).sum(axis=1) for shift in shifts]).astype(float)
-        race.window(exceeding, rank, stable, (inside & labels).sum(axis=1).astype(float))
-        at, level = at + last, levels[np.arange(runs), last - 1].astype(float)
-        done += int(last.mean())
-    return race
-
-
-def _levels(traffic: str, at: Floats, level: Floats, length: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    when = at[:, None] + np.arange(length)
-    if traffic == "diurnal":
-        return (0.5 * np.sin(2 * np.pi * when / 2_500)).astype(np.float32)
-    if traffic == "drifting":
-        return (2e-4 * when).astype(np.float32)
-    noise = (0.5 * math.sqrt(1 - 0.99**2)) * rng.standard_normal((len(at), length), np.float32)
-    found, _ = lfilter([1.0], [1.0, -0.99], noise, axis=1, zi=0.99 * level[:, None])
-    return np.asarray(found, np.float32)
-
-
-def cell(traffic: str, quantile: float, share: float, looks: int, runs: int, seed: int) -> tuple[Rates, float]:
-    """Return the counts of a cell, and the mean horizon in canary requests."""
-    rng = np.random.default_rng([seed, int(1000 * quantile), int(1000 * share), looks, len(traffic)])
-    counts, canary, factors = np.zeros(4, int), 0.0, Factors()
-    for begin in range(0, runs, CHUNK if traffic != "stationary" else runs):
-        some = min(CHUNK, runs - begin) if traffic != "stationary" else runs
-        race = stationary(quantile, share, looks, some, rng, factors) if traffic == "stationary" else \
-            moving(traffic, quantile, share, looks, some, rng, factors)
-        counts += race.ever.sum(axis=1)
+def counts(cell: Cell, bets: Bets, runs: int, seed: int) -> tuple[list[int], float]:
+    """Return how many runs ever say each of QUESTIONS, and the mean horizon in canary requests."""
+    found, canary = np.zeros(len(QUESTIONS), np.int64), 0.0
+    for begin in range(0, runs, CHUNK):
+        rng = np.random.default_rng([seed, round(1000 * cell.quantile), round(1000 * cell.share), cell.looks,
+                                     (*TRAFFIC, "sawtooth").index(cell.traffic), begin])
+        race = Race(min(CHUNK, runs - begin), bets)
+        for window in windows(cell, len(race.canary), rng):
+            race.window(window)
+        found += race.ever.sum(axis=1)
         canary += float(race.canary.sum())
-    return Rates(*map(int, counts)), canary / runs
+    return [int(each) for each in found], canary / runs
 
 
-def cells() -> list[tuple[str, float, float, int]]:
-    found = [("stationary", q, share, looks) for q in QUANTILES for share in SHARES for looks in LOOKS]
-    for traffic in ("diurnal", "drifting", "autocorrelated"):
-        found += [(traffic, q, share, 100) for q in QUANTILES for share in SHARES]
-        found += [(traffic, 0.5, share, looks) for share in (0.05, 0.5) for looks in (1, 1000)]
-    return found
+def error_tables(runs: int, seed: int, rows: tuple[tuple[float, float, int], ...] = ()) -> list[Table]:
+    """Return one table for each of QUESTIONS.
+
+    Args:
+        runs: of each cell.
+        seed: of the random numbers.
+        rows: quantile, share and looks; () stands for all 36.
+    """
+    lines: list[list[tuple[str, ...]]] = [[] for _ in QUESTIONS]
+    worst = [(-1, "")] * len(QUESTIONS)
+    every: dict[float, Bets] = {}
+    for quantile, share, looks in rows or [(q, share, looks) for q in QUANTILES for share in SHARES for looks in LOOKS]:
+        bets = every.setdefault(quantile, Bets(quantile))
+        cells = [Cell(traffic, quantile, share, looks) for traffic in TRAFFIC]
+        found = [counts(cell, bets, runs, seed) for cell in cells]
+        row = (name(quantile), f"{share * 100:g} %", f"{looks:,}", f"{min(canary for _, canary in found):,.0f}")
+        for at in range(len(QUESTIONS)):
+            ever = [each[at] for each, _ in found]
+            lines[at].append((*row, *(written(count, runs) for count in ever)))
+            place = f"{row[0]}, share {row[1]}, looks every {row[2]}, {TRAFFIC[int(np.argmax(ever))]}"
+            worst[at] = max(worst[at], (max(ever), f"{written(max(ever), runs)} % ({place}; lower 99.9 % bound "
+                                                   f"{lower_bound(max(ever), runs) * 100:.2f} %)"))
+    return [Table(f"LatencyTest: ever `{verdict}` although {truth(multiple)}",
+                  f"Runs in per cent that ever say `{verdict}` before the horizon, ± Monte-Carlo standard error, "
+                  f"{runs:,} runs a cell; at most {ALPHA * 100:g} % are promised. Worst cell: {worst[at][1]}."
+                  + (f" {TRAFFIC_NOTE}" if at == 0 else " The traffic is that of the first of these tables."),
+                  ("quantile", "share", "look every", "horizon", *TRAFFIC), lines[at])
+            for at, (verdict, multiple) in enumerate(QUESTIONS)]
 
 
-def error_table(runs: int, seed: int) -> Table:
+TRAFFIC_NOTE = (
+    f"Tolerance {TOLERANCE:.0%}; the canary's latencies are those of stable times 1, {1 + TOLERANCE:g} or "
+    f"{1 + 2 * TOLERANCE:g}. p90, p99 and p99.9 stand for a share of slow requests of 10, 1 and 0.1 %. A run is "
+    f"{REQUESTS:,} requests of both versions, or {WINDOWS} windows where these take more; the horizon is its mean in "
+    "canary requests, in the shortest of the four columns. A window closes at the first look at which both versions "
+    "together have as many requests as it was planned to have for about 20, 40, 400 or 4,000 of stable's; looks go on "
+    "at that pace up to the horizon. Service times are log-normal "
+    "with a sigma of 0.5 around a level that both versions share. The test never compares across windows, so only "
+    "how the level moves inside a window can matter, so it moves there, in steps of a tenth of a window or less: "
+    f"diurnal by a factor of {math.exp(2 * SWING):.1f} and back in four windows; autocorrelated as AR(1) with a "
+    f"standard deviation of {SWING:g} of its logarithm and a memory of a third of a window; drifting "
+    f"{math.exp(DRIFT):.0f}-fold in the run, evenly. No latency is approximated: stationary counts have their "
+    "beta-binomial law, p50 and p90 are drawn request by request, and for p99 and p99.9 the slowest requests of stable "
+    "in each step and the canary's counts beyond a threshold are drawn, which is the same law. The shipped test counts "
+    "in bins of a tenth of the tolerance, at the end that costs it, and so is wrong a little less often.")
+
+
+def movement_table(runs: int, seed: int) -> Table:
+    """Let the level rise, or fall, through every window, or through four of them and then back at once."""
     rows = []
-    for traffic, quantile, share, looks in cells():
-        rates, canary = cell(traffic, quantile, share, looks, runs, seed)
-        lower = max(float(betaincinv(k, runs - k + 1, 0.001)) if k else 0.0 for k in rates)
-        rows.append((traffic, f"p{quantile * 100:g}", f"{share:.0%}", str(looks), f"{canary:,.0f}",
-                     *(_rate(k, runs) for k in rates), f"{lower:.4f}", "yes" if lower <= ALPHA else "NO"))
-    note = (f"{runs:,} runs a cell, alpha {ALPHA:g}, tolerance {TOLERANCE:.0%}; in brackets the Monte-Carlo standard "
-            f"error. A stationary run is {WINDOWS} windows, another {REQUESTS:,} requests; the horizon is its mean in "
-            "canary requests. Looks are after so many requests of both versions; a window closes at the first look at "
-            "which stable has enough. Diurnal: the level of both versions moves by a factor of 2.7 in 2,500 requests; "
-            "drifting: up by a factor of 2.7; autocorrelated: the log of the level is AR(1) with 0.99 from request to "
-            "request and as much spread as the service times have. The last two columns: lower 99.9 % bound of the "
-            "worst of the four, and whether it is at most alpha.")
-    return Table("Latency: wrong verdicts on one quantile", note,
-                 ("traffic", "quantile", "share", "looks", "horizon", "`worse` at 0 %", "`worse` at 10 %",
-                  "`within` at 10 %", "`within` at 20 %", "lower bound", "kept"), rows)
+    for quantile, traffic in itertools.product((0.5, 0.9), ("drifting", "sawtooth")):
+        bets, plain = Bets(quantile), Cell("drifting", quantile, 0.5, 1)._replace(traffic=traffic)
+        found = [counts(plain._replace(drift=sign * rise * plain.windows), bets, runs, seed)[0]
+                 for rise in RISES for sign in (1, -1)]
+        edge = [max(each[QUESTIONS.index((verdict, 1))] for each in pair for verdict in ("worse", "within"))
+                for pair in zip(found[::2], found[1::2], strict=True)]
+        rows.append((name(quantile), f"{plain.windows:,}",
+                     "always" if traffic == "drifting" else "four windows, then back",
+                     *(written(count, runs) for count in edge)))
+    note = ("The level moves by so much within a window, up or down. Runs in per cent that ever say `within`, or "
+            "`worse`, about a canary exactly as much slower as is tolerated, whichever of the four counts is the "
+            f"largest; share 50 %, looks after every request, {runs:,} runs a cell; at most {ALPHA * 100:g} % are "
+            "promised. A window ends after a number of requests of both versions that was chosen when it began, so "
+            "its last request is no more likely to be stable's than any other. Where it ended with a request of stable, "
+            "13.45 % were wrong (p50, share 50 %, always 65 % a window).")
+    return Table("LatencyTest: when the level moves one way in every window", note,
+                 ("quantile", "windows", "moves", *(f"{math.expm1(rise):.0%} a window" for rise in RISES)),
+                 rows)
 
 
-def _rate(count: int, runs: int) -> str:
-    rate = count / runs
-    return f"{rate:.4f} ({math.sqrt(rate * (1 - rate) / runs):.4f})"
+def truth(multiple: int) -> str:
+    """Say what the canary is, for a title."""
+    return ("the canary is exactly like stable", "the canary is slower by exactly the tolerance",
+            "the canary is slower by twice the tolerance")[multiple]
 
 
-def tables(runs: int, seed: int) -> list[Table]:
+def name(quantile: float) -> str:
+    """Return p99.9 for 0.999."""
+    return f"p{quantile * 100:g}"
+
+
+def tables(runs: int, seed: int, errors: bool = True, others: bool = True) -> list[Table]:
     """Simulate.
 
     Args:
-        runs: of each cell of the error table; the others take a part of it.
+        runs: of each cell of the error tables; the others take a part of it.
+        seed: of the random numbers.
+        errors: whether the tables of wrong verdicts are asked for.
+        others: whether all the others are.
     """
     few = min(max(runs // 30, 10), 300)
-    return [error_table(runs, seed), power_table(few, seed), climbing_table(few, seed)]
+    found = error_tables(runs, seed) if errors else []
+    if others:
+        found += [movement_table(runs, seed), power_table(few, seed), climbing_table(few, seed)]
+    return found

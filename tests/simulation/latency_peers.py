@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from latency_traffic import Sizes
+from latency_traffic import ranks as order_statistic
 from scipy.special import betaln, ndtr, ndtri, xlog1py, xlogy
 from table import Table
 
@@ -74,23 +76,33 @@ def fixed_sample(p: float, share: float, effect: float, power: float = 0.9) -> f
 
 def ours(p: float, share: float, effect: float, runs: int, rng: np.random.Generator) -> Floats:
     """Return the canary requests of each run until the right verdict, looking after every request."""
-    size = window_size(p)
-    rank, sign = round(size * (1 - p)), 1 if effect > TOLERANCE else -1
-    shift = math.log((1 + TOLERANCE) / (1 + effect)) / SIGMA
+    sign, shift = 1 if effect > TOLERANCE else -1, math.log((1 + TOLERANCE) / (1 + effect)) / SIGMA
     wealth, used, needed = np.zeros((runs, len(RATIOS))), np.zeros(runs), np.full(runs, math.inf)
-    alive, factors = np.arange(runs), Factors()
-    while len(alive):
-        canary = rng.negative_binomial(size, 1 - share, len(alive)).astype(float)
-        slow = ndtr(ndtri(rng.beta(rank, size - rank + 1, len(alive))) - shift)
-        used[alive] += canary
-        some = canary > 0
-        exceeding = rng.binomial(canary.astype(int), slow).astype(float)
-        same = np.ones(len(alive))
-        wealth[alive[some]] += factors.of(exceeding[some], rank * same[some], size * same[some], canary[some], sign)
-        there = log_mix(wealth[alive]) >= math.log(1 / ALPHA)
-        needed[alive[there]] = used[alive[there]]
-        alive = alive[~there & (used[alive] < MOST)]
+    sizes, factors = Sizes(window_size(p), 1, runs), Factors()
+    while (alive := np.isinf(needed) & (used < MOST)).any():
+        stable, canary = sizes.draw(share, rng)
+        used += canary
+        wealth += bet(factors, p, stable, canary, shift, sign, alive, rng)
+        there = alive & (log_mix(wealth) >= math.log(1 / ALPHA))
+        needed[there] = used[there]
     return needed
+
+
+def bet(factors: "Factors", p: float, stable: Floats, canary: Floats, shift: float, sign: int,
+        alive: npt.NDArray[np.bool_], rng: np.random.Generator) -> Floats:
+    """Draw what the test counts in a window of each run; return its log factors, (runs, K), 0 where it counts nothing.
+
+    Args:
+        shift: logarithm of (1 + tolerance) over the canary's slow-down, in standard deviations.
+        alive: (runs,) which runs still ask.
+    """
+    some = alive & (stable > 0) & (canary > 0)
+    n_s, n_c = stable[some], canary[some]
+    rank = order_statistic(n_s, p)
+    slow = ndtr(ndtri(rng.beta(rank, n_s - rank + 1)) - shift)
+    found = np.zeros((len(stable), len(RATIOS)))
+    found[some] = factors.of(rng.binomial(n_c.astype(int), slow).astype(float), rank, n_s, n_c, sign)
+    return found
 
 
 class Factors:
@@ -190,10 +202,9 @@ def climbing_table(runs: int, seed: int) -> Table:
     rows: list[tuple[str, ...]] = []
     for name, sign, effect in (("night to day", 1, 0.0), ("day to night", -1, 2 * tolerance)):
         for p in (0.5, 0.99):
-            size, rank = window_size(p), round(window_size(p) * (1 - p))
             shift = math.log((1 + tolerance) / (1 + effect)) / SIGMA
             stable, canary, factors = Pool(runs), Pool(runs), Factors()
-            wealth = np.zeros((runs, len(RATIOS)))
+            sizes, wealth = Sizes(window_size(p), 1, runs), np.zeros((runs, len(RATIOS)))
             pooled, mine = np.zeros(runs, np.bool_), np.zeros(runs, np.bool_)
             for part in range(60):
                 share = (0.01, 0.05, 0.5)[part // 20]
@@ -201,13 +212,8 @@ def climbing_table(runs: int, seed: int) -> Table:
                 canary.add(round(1000 * share), level + math.log1p(effect) / SIGMA, rng)
                 stable.add(1000 - round(1000 * share), level, rng)
                 pooled |= verdicts(stable, canary, p, ranks, tolerance)[0 if sign > 0 else 1]
-                windows = max(round(1000 * (1 - share) / size), 1)
-                for _ in range(windows):
-                    count = rng.negative_binomial(size, 1 - share, runs).astype(float)
-                    some = count > 0
-                    slow = ndtr(ndtri(rng.beta(rank, size - rank + 1, runs)) - shift)
-                    exceeding, same = rng.binomial(count.astype(int), slow)[some].astype(float), np.ones(some.sum())
-                    wealth[some] += factors.of(exceeding, rank * same, size * same, count[some], sign)
+                for _ in range(max(round(1000 * (1 - share) / window_size(p)), 1)):
+                    wealth += bet(factors, p, *sizes.draw(share, rng), shift, sign, ~mine, rng)
                     mine |= log_mix(wealth) >= math.log(1 / ALPHA)
             rows.append((name, f"p{p * 100:g}", f"{effect:.0%}", "`worse`" if sign > 0 else "`within`",
                          f"{mine.mean():.3f}", f"{pooled.mean():.3f}"))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: the processes are as many as the cores
 
+from rate_cells import QUESTIONS
 from table import Table
 
 RUNS = 10_000
@@ -44,17 +45,21 @@ RATES, LATENCY, COUNTS, MIX, DRIFT, PLANNING = (
     "Shares of requests: RateTest", "Latency: LatencyTest", "Events under changing load: CountTest",
     "Class mix: MixTest", "Drift", "Planning")
 JOBS = (
-    *(Job(RATES, "rate_cells", options={"questions": (question,)})
-      for question in (("worse", 0), ("worse", 1), ("within", 1), ("within", 2))),
+    *(Job(RATES, "rate_cells", options={"questions": (question,)}) for question in QUESTIONS),
     Job(RATES, "climbing"),
     Job(RATES, "power", fewer=10),
     Job(RATES, "rollouts", fewer=5),
-    Job(LATENCY, "latency_cells"),
+    Job(LATENCY, "latency_cells", options={"others": False}),
+    Job(LATENCY, "latency_cells", options={"errors": False}),
+    Job(LATENCY, "distribution_cells"),
     Job(COUNTS, "count_cells"),
-    Job(MIX, "mix_cells"),
+    *(Job(MIX, "mix_cells", options={"questions": (question,), "shapes": False}) for question in QUESTIONS),
+    Job(MIX, "mix_cells", options={"questions": ()}),
     Job(DRIFT, "drift_cells"),
     Job(PLANNING, "planning_cells"),
 )
+
+LONGEST_FIRST = {LATENCY: -2, MIX: -1}  # so that no core waits in the end for one that began last
 
 FRONT = """# What the tests promise, and what they do
 
@@ -125,7 +130,8 @@ def run(jobs: tuple[Job, ...], runs: int, seed: int, processes: int) -> list[lis
     """Return the tables of all jobs in their order, whatever order they end in."""
     modules = [job.module for job in jobs]
     _load(modules)  # what cannot be imported is said now, not after the others' half an hour
-    tasks = [(number, job, runs, seed) for number, job in enumerate(jobs)]
+    tasks = sorted(((number, job, runs, seed) for number, job in enumerate(jobs)),
+                   key=lambda task: LONGEST_FIRST.get(task[1].heading, 0))
     found: list[list[Table]] = [[] for _ in jobs]
     with multiprocessing.get_context("spawn").Pool(processes, _load, (modules,)) as pool:
         for done, (number, tables, seconds) in enumerate(pool.imap_unordered(_numbered, tasks), start=1):

@@ -18,13 +18,16 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The modules beside this file, which import each other as the script does."""
     monkeypatch.syspath_prepend(FOLDER)
     import climbing
+    import mix_cells
+    import mixes
     import peers
     import power
     import rate_cells
     import rollouts
     import simulate
 
-    return {module.__name__: module for module in (climbing, peers, power, rate_cells, rollouts, simulate)}
+    return {module.__name__: module
+            for module in (climbing, mix_cells, mixes, peers, power, rate_cells, rollouts, simulate)}
 
 
 @pytest.fixture
@@ -132,6 +135,58 @@ def test_rules_do_what_their_documentation_says(modules: dict[str, ModuleType]) 
     good, bad = (drive(rollouts.Argo(5), 0.0, more, 5, 0) for more in (0.0, 0.5))
     assert good.served == pytest.approx(per_minute * (10 * (0.2 + 0.4 + 0.6 + 0.8) + 20), rel=0.01)
     assert bad.minutes.tolist() == [20] * 5  # measured at 10, 15 and 20 minutes
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.1])
+@pytest.mark.parametrize("pattern", ["stationary", "diurnal", "drifting", "autocorrelated"])
+@pytest.mark.parametrize("look", [1, 100])
+def test_the_mixes_are_what_is_stated(modules: dict[str, ModuleType], baseline: float, pattern: str, look: int) -> None:
+    mixes = modules["mixes"]
+    cell = mixes.Cell(6, 0.05, look, pattern, 0.05, baseline)
+    drawn, sums = mixes.Mixes(cell, 400, np.random.default_rng(0)), np.zeros((2, 6))
+    grows = mixes.growing(cell)
+    assert grows.sum() == (1 if baseline else 3)
+    for span in mixes.spans(cell):
+        window = drawn.next(span)
+        assert ((window[0].sum(-1) > 0) == (window[1].sum(-1) > 0)).all()
+        sums += window.sum(axis=1)
+        stable = drawn.mix(span)
+        change = drawn.moved(stable) - stable
+        assert ((change > 0) == grows).all()
+        assert np.abs(change).sum(-1) / 2 == pytest.approx(0.05)
+        if span.middle > 0.5:
+            break
+    assert sums[1].sum() / sums.sum() == pytest.approx(0.05, rel=0.05)
+    share = sums / sums.sum(axis=-1, keepdims=True)
+    assert (share[1] - share[0])[grows].sum() == pytest.approx(0.05, abs=0.006)
+    assert share[0, grows].sum() == pytest.approx(baseline or 0.5, rel=0.25)
+
+
+@pytest.mark.parametrize("look", [1, 100])
+def test_sets_that_are_left_out_change_nothing(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch,
+                                               look: int) -> None:
+    """`within` with the sets of few runs alone, and with all sets of all runs; alpha is 0.9, so that it is said."""
+    cells = modules["mix_cells"]
+    cell = modules["mixes"].Cell(4, 0.5, look, "autocorrelated", 0.05, baseline=0.1)
+    monkeypatch.setattr(cells, "OVER", -np.inf)
+    everything = cells.suspects(cell, 300, np.random.default_rng(0))
+    assert everything.shape[1:] == (2, 300, 4)
+    monkeypatch.setattr(cells, "OVER", -np.log(0.9))
+    expected = int(cells.over(everything, cells.subsets(4)).sum())
+    assert 0 < expected < cells.suspects(cell, 300, np.random.default_rng(0)).shape[2] < 300
+    assert cells.ever_within(cell, 300, np.random.default_rng(0)) == expected
+
+
+def test_no_promise_on_mixes_is_refuted(modules: dict[str, ModuleType]) -> None:
+    cells = modules["mix_cells"]
+    for verdict, multiple in cells.QUESTIONS:
+        written = [cells.grid_table(verdict, multiple, ((0.1, 0.5, 1000),), RUNS, 1) for _ in range(2)]
+        assert written[0] == written[1]
+        for cell in written[0].rows[0][3:]:
+            assert re.fullmatch(r"\d+\.\d\d ±\d+\.\d\d", cell)
+    table = cells.shape_table("within", RUNS, 1)
+    assert len(table.rows) == 2 * len(cells.SHAPES["within"])
+    assert "above α" not in table.markdown()
 
 
 def test_wrong_usage_is_said(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch,

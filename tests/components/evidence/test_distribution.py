@@ -88,10 +88,30 @@ def test_evidence_against_somewhere_is_no_free_lunch() -> None:
 
 def test_a_window_without_the_canary_is_dropped() -> None:
     test = Everywhere(0.5, log_bins(0.1, [1.0])[0])
-    many = test._bins.tally(np.full(test.size, 0.1), "stable")
+    many = test._bins.tally(np.full(2 * test.size, 0.1), "stable")
     test.update(many, np.zeros_like(many))
     assert test.log_e == 0
     assert test.missing == 0
+
+
+def test_a_window_with_too_few_of_stable_is_dropped() -> None:
+    test = Everywhere(0.5, log_bins(0.1, [1.0])[0])
+    one = test._bins.tally([0.1], "stable")
+    test.update((test.least - 1) * one, 2 * test.size * one)
+    assert test.log_e == 0
+    test.update(test.least * one, one)
+    assert test.missing > 10 * test.least
+    test.update(np.zeros_like(one), 2**20 * one)
+    assert test.log_e != 0
+    assert test.missing == 0
+
+
+@pytest.mark.parametrize("eps", [0.005, 0.02, 0.3, 0.5])
+def test_ranks_rarely_miss_even_in_the_smallest_window(eps: float) -> None:
+    test = Everywhere(eps, log_bins(0.1, [1.0])[0])
+    ranks = _ranks(test._points, test.least)
+    assert ranks.max() <= test.least < test.size
+    assert (beta.cdf(test._points, ranks, test.least + 1 - ranks) <= MISSES).all()
 
 
 def test_a_state_is_no_interruption() -> None:
