@@ -154,8 +154,8 @@ def movement_table(runs: int, seed: int) -> Table:
             "`worse`, about a canary exactly as much slower as is tolerated, whichever of the four counts is the "
             f"largest; share 50 %, looks after every request, {runs:,} runs a cell; at most {ALPHA * 100:g} % are "
             "promised. A window ends after a number of requests of both versions that was chosen when it began, so "
-            "its last request is no more likely to be stable's than any other. Where it ended with a request of stable, "
-            "13.45 % were wrong (p50, share 50 %, always 65 % a window).")
+            "its last request is no more likely to be stable's than any other. Where it ended with a request of "
+            "stable, 13.45 % were wrong (p50, share 50 %, always 65 % a window).")
     return Table("LatencyTest: when the level moves one way in every window", note,
                  ("quantile", "windows", "moves", *(f"{math.expm1(rise):.0%} a window" for rise in RISES)),
                  rows)
