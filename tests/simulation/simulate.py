@@ -7,9 +7,11 @@ The same runs and seed give the same bytes. Simulates nothing itself.
 
 import argparse
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -59,6 +61,7 @@ JOBS = (
     Job(PLANNING, "planning_cells"),
 )
 
+WRONG = re.compile(r"(\w+Test)\b[^:]*: ever `(worse|within)`")  # the title of a table of error rates
 LONGEST_FIRST = {LATENCY: -2, MIX: -1}  # so that no core waits in the end for one that began last
 
 FRONT = """# What the tests promise, and what they do
@@ -142,7 +145,7 @@ def run(jobs: tuple[Job, ...], runs: int, seed: int, processes: int) -> list[lis
 
 def compose(jobs: tuple[Job, ...], found: list[list[Table]], pictures: str) -> str:
     """Return the whole text."""
-    parts = [FRONT, _short(jobs, found), "## A confidence sequence closes in\n", pictures]
+    parts = [FRONT, _short(found), "## A confidence sequence closes in\n", pictures]
     heading = ""
     for job, tables in zip(jobs, found, strict=True):
         if job.heading != heading:
@@ -152,13 +155,15 @@ def compose(jobs: tuple[Job, ...], found: list[list[Table]], pictures: str) -> s
     return "\n".join(parts)
 
 
-def _short(jobs: tuple[Job, ...], found: list[list[Table]]) -> str:
-    """Return what the cells of RateTest come to, in a sentence."""
-    cells = [cell for job, tables in zip(jobs, found, strict=True) if job.module == "rate_cells"
-             for table in tables for row in table.rows for cell in row if "±" in cell]
-    worst = max((float(cell.split(" ±")[0]) for cell in cells), default=0.0)
-    above = sum("above α" in cell for cell in cells)
-    return f"**In short:** {len(cells)} cells of RateTest, the worst at {worst:.2f} %, {above} of them above α.\n"
+def _short(found: list[list[Table]]) -> str:
+    """Return what the cells of wrong verdicts come to, a clause for each test."""
+    cells: dict[str, list[str]] = {}
+    for table in itertools.chain(*found):
+        if title := WRONG.match(table.title):
+            cells.setdefault(title[1], []).extend(cell for row in table.rows for cell in row if "±" in cell)
+    clauses = [f"{len(those)} cells of {name}, the worst at {max(float(cell.split(' ±')[0]) for cell in those):.2f} %, "
+               f"{sum('above α' in cell for cell in those)} of them above α" for name, those in cells.items()]
+    return f"**In short,** wrong verdicts where at most 5 % are promised: {'; '.join(clauses)}.\n"
 
 
 def write(folder: Path, jobs: tuple[Job, ...], runs: int, seed: int, processes: int = PROCESSES) -> Path:

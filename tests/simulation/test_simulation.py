@@ -51,7 +51,7 @@ def test_the_same_seed_writes_the_same_text(modules: dict[str, ModuleType], litt
     text = written[0][0].decode()
     assert text.startswith("# What the tests promise")
     assert text.count("\n## ") == 3
-    assert re.search(r"\*\*In short:\*\* 10 cells of RateTest, the worst at \d\.\d\d %, 0 of them above α\.", text)
+    assert re.search(r"promised: 10 cells of RateTest, the worst at \d\.\d\d %, 0 of them above α\.", text)
     for picture in re.findall(r"\]\((statistics/\w+\.svg)\)", text):
         assert (tmp_path / "one" / picture).read_text(encoding="utf-8").startswith("<?xml")
     first, second = (modules["simulate"].simulate(little[0], RUNS, seed) for seed in (1, 2))
