@@ -164,7 +164,7 @@ def test_a_killed_canary_is_rolled_back_and_an_unjudged_one_restored(bench: Benc
     killer.join()
 
     assert report.verdict == "roll_back"
-    assert report.reason.startswith(("stopped early: ", "burst of errors: "))
+    assert report.reason.startswith(("stopped early: ", "burst of errors: ", "errors: "))
     assert report.stable is not None
     assert report.stable.errors == 0
     bench.promote(candidate, "run-killed")
