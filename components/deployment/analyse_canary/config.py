@@ -141,6 +141,7 @@ class AnalyseCanaryConfig(Config):
             ConfigError: even a canary without one error would be sent back, for want of requests or of time; a limit is
                 one that no test can hold; or nothing is said of how the requests of others depend on each other.
         """
+        from penstock.components.evidence.decision import round_up
         from penstock.components.evidence.latency import LatencyTest
         from penstock.components.evidence.planning import cost, of_canary
         from penstock.components.evidence.rate import RateTest
@@ -169,12 +170,12 @@ class AnalyseCanaryConfig(Config):
         ladder = f" ({held:,} of them to hold each share of the ladder)" if held else ""
         if self.requests < needed:
             raise ConfigError(f"requests={self.requests} are too few {what}: that takes about {needed:,}{ladder}; set "
-                              f"requests to {_round_up(needed * 1.5)}, or allow more")
+                              f"requests to {round_up(needed * 1.5)}, or allow more")
         if self.mode == "replay" and needed > self.rate * self.timeout:
             raise ConfigError(
                 f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
                 f"rate={self.rate:g}, too few {what}: that takes about {needed:,}{ladder}; set timeout to "
-                f"{math.ceil(1.5 * needed / self.rate)}, or a higher rate")
+                f"{round_up(1.5 * needed / self.rate)}, or a higher rate")
         last = rungs[-1].share
         smaller, canary = min(last, 1 - last), float(of_canary(self.requests, rungs))
         fewest = int(min(canary, self.requests - canary))
@@ -182,8 +183,4 @@ class AnalyseCanaryConfig(Config):
             enough = max(self.requests, held) + (self.min_requests_per_version - fewest) / smaller
             raise ConfigError(
                 f"min_requests_per_version={self.min_requests_per_version} cannot be reached: of {self.requests:,} "
-                f"requests one version gets about {fewest:,} at {shares}; set requests to {_round_up(1.2 * enough)}")
-
-
-def _round_up(value: float) -> int:
-    return -int(-value // 50) * 50
+                f"requests one version gets about {fewest:,} at {shares}; set requests to {round_up(1.2 * enough)}")

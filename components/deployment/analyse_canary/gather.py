@@ -87,23 +87,24 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         LeaseLost: another run may act on the service now.
     """
     source, trial = Dataset(dataset), Trial(isvc)
-    if trial.stable and trial.percent not in config.ladder:  # or it has climbed, and was looked at when it began
-        config.check_sample(trial.percent)
     rows = source.read(config.split)
     if not len(rows):
         raise StepError(f"split {config.split} of {source.folder} has no rows to send; name another split")
     images, labels = images_array(rows, source.description.image), rows["label"].to_numpy()
     watch = Watch(plane, trial.service, lease, trial.canary, trial.percent, config.timeout)
-    ladder = Ladder(config, trial.percent)
     if trial.stable is None:
-        return _replay(trial, images, labels, config, Looks(trial, labels, watch, ladder))
+        return _replay(trial, images, labels, config, Looks(trial, labels, watch, Ladder(config, trial.percent)))
     if config.mode == "observe":
+        config.check_sample(trial.percent)
         analysis = SequentialAnalysis(config, labelled=False)
-        evidence = observe(trial.canary, trial.stable, config.requests, analysis, watch, ladder)
+        evidence = observe(trial.canary, trial.stable, config.requests, analysis, watch,
+                           Ladder(config, trial.percent))
     else:
         analysis = SequentialAnalysis(config, labelled=True, classes=source.description.classes)
         journal = Journal(notes, trial.fingerprint(config, source.manifest.content_hash))
-        evidence = _replay(trial, images, labels, config, Looks(trial, labels, watch, ladder, analysis, journal))
+        looks = Looks(trial, labels, watch, Ladder(config, trial.percent), analysis, journal)
+        config.check_sample(looks.ladder.percents[0])  # where it began: it may have climbed before the step was killed
+        evidence = _replay(trial, images, labels, config, looks)
     if config.paired_rows and not watch.stopped and not analysis.is_worse():
         ours, theirs = (replay(images, _order(len(images), config.paired_rows), trial.endpoint(revision.url),
                                config.rate, config.concurrency, lambda answers: watch.is_over(progress(answers)))

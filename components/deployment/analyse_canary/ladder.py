@@ -11,7 +11,7 @@ from penstock.components.contracts.errors import ContractError
 from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 
-__all__ = ["Ladder", "Rung", "Seen"]
+__all__ = ["Ladder", "Seen", "Stay"]
 
 
 class Seen(NamedTuple):
@@ -23,8 +23,8 @@ class Seen(NamedTuple):
     errors: int = 0
 
 
-class Rung(NamedTuple):
-    """A share that the canary had, or has.
+class Stay(NamedTuple):
+    """A rung that the canary was on, or is: its share, and how long it holds it.
 
     Attributes:
         percent: of the requests.
@@ -51,7 +51,7 @@ class Ladder:
     def __init__(self, config: AnalyseCanaryConfig, percent: int) -> None:
         self._config = config
         self.percents = config.climb(percent)
-        self.rungs: list[Rung] = []
+        self.rungs: list[Stay] = []
         self.begin(Seen())
 
     @property
@@ -72,7 +72,7 @@ class Ladder:
     def begin(self, seen: Seen) -> None:
         """Note that the canary has its next share from now on."""
         percent = self.next
-        self.rungs.append(Rung(percent, self._needed(percent, seen), seen))
+        self.rungs.append(Stay(percent, self._needed(percent, seen), seen))
 
     def missing(self, seen: Seen) -> int:
         """Return how many requests this rung still takes; 0: it was held.
@@ -101,13 +101,13 @@ class Ladder:
         """Whether no further request is needed: something is worse, or all is shown and the last rung was held."""
         return analysis.is_worse() or (self.is_top and self.missing(seen) <= 0 and analysis.is_over())
 
-    def answered(self, end: Seen) -> list[tuple[Rung, int, int]]:
+    def answered(self, end: Seen) -> list[tuple[Stay, int, int]]:
         """Return each rung with what stable and the canary answered on it."""
         ends = [*(rung.before for rung in self.rungs[1:]), end]
         return [(rung, after.stable - rung.before.stable, after.canary - rung.before.canary)
                 for rung, after in zip(self.rungs, ends, strict=True)]
 
-    def to_state(self) -> list[Rung]:
+    def to_state(self) -> list[Stay]:
         """Return the rungs, JSON-ready."""
         return self.rungs
 
@@ -121,7 +121,7 @@ class Ladder:
             ContractError: the canary has got another share in between, or the state is damaged.
         """
         try:
-            rungs = [Rung(int(percent), int(needed), Seen(*map(int, before)))
+            rungs = [Stay(int(percent), int(needed), Seen(*map(int, before)))
                      for percent, needed, before in state or ()]
             found = Ladder(self._config, rungs[0].percent)
         except (TypeError, ValueError, IndexError) as error:

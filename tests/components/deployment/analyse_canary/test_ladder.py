@@ -13,7 +13,8 @@ from penstock.components.contracts.reports import CanaryReport, Check
 from penstock.components.control.base import Manifest, ObjectConflict
 from penstock.components.control.lease import CanaryLease, LeaseLost
 from penstock.components.deployment.analyse_canary import gather, watch
-from penstock.components.deployment.analyse_canary.ladder import Ladder, Rung, Seen
+from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
+from penstock.components.deployment.analyse_canary.ladder import Ladder, Seen, Stay
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 
 NEW = "sides-predictor-00002"
@@ -55,6 +56,18 @@ def analyse(
 
 def check(report: CanaryReport, name: str) -> Check:
     return next(check for check in report.checks if check.name == name)
+
+
+def kill(analyse: Any, gateway: Any) -> None:
+    """End an analysis soon after its first climb."""
+    def check(lease: CanaryLease) -> None:
+        if gateway.asked > held()[0] + 30:
+            raise LeaseLost("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CanaryLease, "check", check)
+        with pytest.raises(LeaseLost):
+            analyse()
 
 
 def held(config: AnalyseCanaryConfig = CONFIG) -> list[int]:
@@ -143,11 +156,7 @@ def test_somebody_else_who_writes_all_the_time_sends_it_back(
 def test_a_killed_analysis_goes_on_at_its_rung(
     analyse: Any, gateway: Any, shares: list[int], report: Path, state: str
 ) -> None:
-    limit = held()[0] + 30
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CanaryLease, "check", lambda self: gateway.asked > limit and _raise(LeaseLost("killed")))
-        with pytest.raises(LeaseLost):
-            analyse()
+    kill(analyse, gateway)
     assert shares == [20, 25]
     asked, journal = gateway.asked, report.with_name("report.journal.json")
     kept = json.loads(journal.read_text())
@@ -165,10 +174,6 @@ def test_a_killed_analysis_goes_on_at_its_rung(
     assert check(found, "ladder").detail.startswith("ladder: 20, 25, 50 %" if went_on else "ladder: 25, 50 %")
 
 
-def _raise(error: Exception) -> None:
-    raise error
-
-
 def test_a_canary_that_nobody_hears_of_does_not_climb(analyse: Any, gateway: Any, shares: list[int]) -> None:
     gateway.versions[NEW].fails, gateway.versions[NEW].status, gateway.versions[NEW].silent = 1, 503, True
 
@@ -180,11 +185,7 @@ def test_a_canary_that_nobody_hears_of_does_not_climb(analyse: Any, gateway: Any
 def test_a_state_of_other_tests_leaves_no_rung_behind(
     analyse: Any, gateway: Any, shares: list[int], report: Path
 ) -> None:
-    limit = held()[0] + 60
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CanaryLease, "check", lambda self: gateway.asked > limit and _raise(LeaseLost("killed")))
-        with pytest.raises(LeaseLost):
-            analyse()
+    kill(analyse, gateway)
     journal = report.with_name("report.journal.json")
     kept = json.loads(journal.read_text())
     del kept["state"]["analysis"]["blamed"]
@@ -210,7 +211,7 @@ def test_a_rung_is_held_for_as_long_as_a_gross_fault_takes_to_find() -> None:
     assert (ladder.next, ladder.is_top, ladder.missing(Seen())) == (25, False, held()[0])
 
     ladder.begin(STABLE)
-    assert ladder.rungs[1] == Rung(25, held()[1], STABLE)
+    assert ladder.rungs[1] == Stay(25, held()[1], STABLE)
     assert ladder.missing(STABLE) == held()[1]
     noisy = Ladder(CONFIG, 20)
     noisy.begin(STABLE._replace(errors=8))
@@ -227,6 +228,18 @@ def test_each_version_must_answer_its_part_of_a_rung() -> None:
     assert ladder.missing(Seen(400, 100, 300)) == 125  # of stable 100 more
     assert ladder.missing(Seen(400, 0, 0)) == 250
     assert not ladder.is_held(Seen(400, 350, 40))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"mode": "observe", "requests_per_session": 1}, {"max_error_rate_increase": 1}, {"max_class_shift": 1},
+    {"max_latency_increase": 0}, {"max_accuracy_drop": 1}])
+def test_a_rung_is_planned_beside_all_tests_that_watch(changes: dict[str, Any]) -> None:
+    config = AnalyseCanaryConfig(**changes)
+    replays = config.mode == "replay"
+
+    analysis = SequentialAnalysis(config, labelled=replays, classes=("bag", "boot") if replays else ())
+    assert len(analysis.tests) == config.tests
+    assert all(analysis.budget[name] == pytest.approx(config.alpha_alone) for name in analysis.tests)
 
 
 def test_a_rung_becomes_longer_where_stable_errs() -> None:
