@@ -24,7 +24,7 @@ compile: .venv/ready ## pipelines/compiled/*.yaml for the Kubeflow UI
 	@$(VENV)/penstock compile
 bench: .venv/ready ## performance tables; prints, never fails on a figure
 	@$(VENV)/pytest -p no:cacheprovider -o python_files='bench_*.py' --import-mode=prepend -s tests/benchmarks $(ARGS)
-simulate: .venv/ready ## docs/statistics.md: how often the tests of a canary are wrong, and how fast; about 45 minutes
+simulate: .venv/ready ## docs/statistics.md: how often the tests of a canary are wrong, and how fast; about an hour on 2 cores
 	@$(VENV)/python tests/simulation/simulate.py --out docs $(ARGS)
 images: ## the four container images, with buildah
 	@set -e; for name in light torch convert serve; do buildah build --layers -t "penstock-python-$$name:$$(sed -n 's/^version = //p' setup.cfg)" -f "components/images/$$name.containerfile" $(BUILDAH_ARGS) .; done

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 from peers import Bets, Peeked, PerArm, Projected
-from rate_cells import ALPHA, Cell, Window, ever, written
-from table import Table
+from rate_cells import Cell, Window, ever
+from table import ALPHA, Table, written
 
 TOLERANCE = 0.005
 LOOK = 1000

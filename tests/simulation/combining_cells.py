@@ -1,6 +1,6 @@
 """Hard stops and many metrics in simulation: false alarms, and how long until the one that is bad is named.
 
-Also what these tables and those of `count_cells` share: looks, rates with their error, bounds. Draws nothing.
+Also the looks, which these tables and those of `count_cells` share. Draws nothing.
 """
 
 import math
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, logsumexp
-from table import Table
+from scipy.special import logsumexp
+from table import ALPHA, Table, written
 
 from penstock.components.evidence.capital import Window
 from penstock.components.evidence.combining import named
@@ -19,7 +19,7 @@ from penstock.components.evidence.hard_stop import common_tail, limit_tail, spen
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-ALPHA, TOLERANCE = 0.05, 0.5  # of CountTest; a ratio minus 1
+TOLERANCE = 0.5  # of CountTest; a ratio minus 1
 CLOSE, STEP = 200, 1.05  # so many looks of the stated size, then looks in geometric steps
 METRICS = 20
 NAMING = ("each for itself", "Holm")
@@ -49,22 +49,6 @@ def sizes(every: int, horizon: int, step: float = STEP) -> Floats:
     return np.diff(ends, prepend=0)
 
 
-def rate(count: int, runs: int) -> str:
-    """Return a share of runs with its Monte-Carlo standard error."""
-    share = count / runs
-    return f"{share:.4f} ± {math.sqrt(max(share * (1 - share), 1 / runs) / runs):.4f}"
-
-
-def least(count: int, runs: int) -> float:
-    """Return the lower 99.9 % bound of a share (Clopper and Pearson)."""
-    return float(betaincinv(count, runs - count + 1, 0.001)) if count else 0.0
-
-
-def held(counts: list[int], runs: int, alpha: float) -> tuple[str, str]:
-    bound = max(least(count, runs) for count in counts)
-    return f"{bound:.4f}", "yes" if bound <= alpha else "NO"
-
-
 def _stops(runs: int, random: np.random.Generator) -> Table:
     limit, alpha, intervals, rows = 0.5, 0.005, 1000, []
     cells = {"at the limit, stable at 1 %": (limit, 0.01), "at a tenth of the limit": (limit / 10, 0.01),
@@ -72,19 +56,18 @@ def _stops(runs: int, random: np.random.Generator) -> Table:
     for requests, others in ((20, 380), (200, 200)):
         for name, (canary, stable) in cells.items():
             count = int((_first(canary, stable, requests, others, limit, alpha, intervals, runs, random) > 0).sum())
-            rows.append((f"{requests} of {requests + others}", name, rate(count, runs), "",
-                         *held([count], runs, alpha)))
+            rows.append((f"{requests} of {requests + others}", name, written(count, runs, alpha), ""))
         for canary in (0.7, 0.9, 1.0):
             first = _first(canary, 0.01, requests, others, limit, alpha, 50, min(runs, 2000), random)
             first = np.where(first > 0, first, math.inf)
             text = " / ".join(f"{np.quantile(first, q, method='higher'):.0f}" for q in (0.5, 0.95))
             rows.append((f"{requests} of {requests + others}", f"burst, {canary:.0%}, stable at 1 %",
-                         rate(int(np.isfinite(first).sum()), len(first)), text, "", ""))
+                         f"{np.isfinite(first).mean() * 100:.1f}", text))
     return Table(
         "HardStop: false alarms, and intervals until it fires",
-        f"Limit {limit:.0%}, alpha {alpha}, {runs:,} runs of {intervals:,} intervals (a burst: 50, of at most 2,000 "
-        "runs); intervals median / p95, inf where it did not fire.",
-        ("canary's requests", "truth", "ever fired", "intervals", "lower 99.9 % bound", "held"), rows)
+        f"Limit {limit:.0%}, alpha {alpha:.1%}, per cent of {runs:,} runs of {intervals:,} intervals (a burst: 50, of "
+        "at most 2,000 runs); intervals median / p95, inf where it did not fire.",
+        ("canary's requests", "truth", "ever fired, %", "intervals"), rows)
 
 
 def _first(canary: float, stable: float, requests: int, others: int, limit: float, alpha: float, intervals: int,
@@ -153,15 +136,14 @@ def _families(runs: int, random: np.random.Generator) -> Table:
                 ever_worse[rule] = ever_worse.get(rule, np.zeros(runs, bool)) | found.any(axis=1)
         counts = {rule: int(found.sum()) for rule, found in ever_worse.items()}
         rows.append(("half of the events in common" if common else "independent",
-                     *(rate(count, runs) for count in counts.values()),
-                     *held([count for rule, count in counts.items() if rule != "each for itself"], runs, ALPHA)))
+                     *(written(count, runs) for count in counts.values())))
     return Table(
         "combine: ever worse where no metric is",
-        f"{METRICS} metrics, each a CountTest with the truth at its tolerance, share 5 %, alpha {ALPHA} for all "
-        f"together, up to 10,000 events of each metric, {runs:,} runs. combine names by Holm's steps. The first rule "
-        "is what looking at each metric for itself would do, the last the mean of all evidence, which holds only "
-        "where, as here, all metrics are looked at together.",
-        ("metrics", "each for itself", "Holm", "mean", "largest lower 99.9 % bound", "held"), rows)
+        f"{METRICS} metrics, each a CountTest with the truth at its tolerance, share 5 %, alpha {ALPHA:.0%} for all "
+        f"together, up to 10,000 events of each metric, per cent of {runs:,} runs. combine names by Holm's "
+        "steps. The first rule is what looking at each metric for itself would do, the last the mean of all evidence, "
+        "which holds only where, as here, all metrics are looked at together.",
+        ("metrics", "each for itself", "Holm", "mean"), rows)
 
 
 def _naming(runs: int, random: np.random.Generator) -> Table:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from rate_cells import ALPHA
 from scipy.signal import lfilter
 from scipy.special import ndtri
-from table import Table
+from table import ALPHA, Table, written
 
 from penstock.components.evidence.asymptotic import FEWEST, Batches, half_normal_evidence, sandwich
 from penstock.components.evidence.capital import Seen, Window, bet, capital
@@ -26,7 +25,8 @@ BASELINE = 0.05
 HORIZON = 20_000  # canary requests
 EVERY = 2000  # looks of the stated size, before the steps grow
 GROWTH = 0.02
-GUARD = math.log(1 / 0.01)  # as Clumping's default
+WARNED = 0.01  # as Clumping's default
+GUARD = math.log(1 / WARNED)
 CORRELATION = 0.9  # of one request's latent value with the next one's, for AR(1)
 
 
@@ -107,20 +107,20 @@ def guard(share: float, every: int, size: int, runs: int, seed: int) -> dict[str
     return found
 
 
-def warned(share: float, every: int, base: Callable[[float], float], runs: int, seed: int) -> float:
-    """Return the share of runs in which independent requests are ever taken for bursts."""
+def warned(share: float, every: int, base: Callable[[float], float], runs: int, seed: int) -> int:
+    """Count the runs in which independent requests are ever taken for bursts."""
     random, clumps, ever = np.random.default_rng(seed), ClumpingSeen.nothing((runs,)), np.zeros(runs, bool)
     for stable, canary, place in looks(share, every):
         requests = np.array([stable, canary])
         clumps = clump_evidence(clumps, random.binomial(requests, base(place), (runs, 2)).astype(float),
                                 np.broadcast_to(requests.astype(float), (runs, 2)))
         ever |= clumping_log_e(clumps) >= GUARD
-    return float(ever.mean())
+    return int(ever.sum())
 
 
 def asymptotic(arm: type[Bursts], size: int, share: float, every: int, truth: float, runs: int,
-               seed: int) -> tuple[float, float]:
-    """Return the shares of runs in which AsymptoticRateTest ever says `worse`, and ever `within`."""
+               seed: int) -> tuple[int, int]:
+    """Count the runs in which AsymptoticRateTest ever says `worse`, and ever `within`."""
     random = np.random.default_rng(seed)
     arms = [arm(size, runs, random) for _ in range(2)]
     batches, first = Batches.nothing((runs,)), np.zeros(runs)
@@ -135,13 +135,12 @@ def asymptotic(arm: type[Bursts], size: int, share: float, every: int, truth: fl
             above = total - TOLERANCE * weight
             ever |= np.stack([half_normal_evidence(sign * above, variance, first) for sign in (1, -1)]) \
                 >= math.log(1 / ALPHA)
-    return float(ever[0].mean()), float(ever[1].mean())
+    return int(ever[0].sum()), int(ever[1].sum())
 
 
 def tables(runs: int, seed: int) -> list[Table]:
-    """Return the tables of the guard and of the sandwich; a twentieth of the runs is used, at least 20."""
-    count = max(runs // 20, 20)
-    return [_guard(count, seed), _false_warnings(count, seed), _sandwich(count, seed)]
+    """Return the tables of the guard and of the sandwich."""
+    return [_guard(runs, seed), _false_warnings(runs, seed), _sandwich(runs, seed)]
 
 
 def _guard(runs: int, seed: int) -> Table:
@@ -149,10 +148,10 @@ def _guard(runs: int, seed: int) -> Table:
     for share in (0.01, 0.05, 0.5):
         for every in (1, 100, 1000):
             found = guard(share, every, 20, runs, seed)
-            ever = {name: float(np.isfinite(found[name]).mean()) for name in ("bare", "guarded", "block", "warned")}
-            warned = float(np.median(found["warned"]))
-            lines.append((f"{share * 100:g} %", f"{every:,}", *(f"{ever[name] * 100:.1f}" for name in ever),
-                          f"{warned:,.0f}", f"{np.median(found['factor']):.1f}"))
+            wrong = (written(int(np.isfinite(found[name]).sum()), runs) for name in ("bare", "guarded", "block"))
+            warned = found["warned"]
+            lines.append((f"{share * 100:g} %", f"{every:,}", *wrong, f"{np.isfinite(warned).mean() * 100:.1f}",
+                          f"{np.median(warned):,.0f}", f"{np.median(found['factor']):.1f}"))
     return Table(
         "Bursts that nobody spoke of: ever `worse` although the canary is exactly like stable",
         f"RateTest with block=1, {BASELINE * 100:g} % of the requests fail, 20 in a row; tolerance "
@@ -174,11 +173,12 @@ def _false_warnings(runs: int, seed: int) -> Table:
     for share in (0.01, 0.05, 0.5):
         for every in (1, 100, 1000):
             ever = [warned(share, every, base, runs, seed + 7) for base in patterns.values()]
-            lines.append((f"{share * 100:g} %", f"{every:,}", *(f"{part * 100:.1f}" for part in ever)))
+            lines.append((f"{share * 100:g} %", f"{every:,}", *(written(count, runs, WARNED) for count in ever)))
     return Table(
         "False warnings of bursts",
         f"Independent requests, {HORIZON:,} canary requests, {runs:,} runs: per cent in which the guard is ever "
-        f"certain of bursts. 1 % is promised while the rate does not bend sharply from one look to the next.",
+        f"certain of bursts. {WARNED * 100:g} % is promised while the rate does not bend sharply from one look to "
+        f"the next.",
         ("share", "look every", *patterns), lines)
 
 
@@ -193,8 +193,9 @@ def _sandwich(runs: int, seed: int) -> Table:
                 continue  # request by request, 20 times as long
             line = []
             for truth, side in ((0.0, 0), (TOLERANCE, 0), (TOLERANCE, 1), (2 * TOLERANCE, 0), (0.0, 1)):
-                line.append(f"{asymptotic(arm, size, share, 100, truth, runs, seed + 3)[side] * 100:.1f}")
-            lines.append((name, f"{share * 100:g} %", *line))
+                line.append(asymptotic(arm, size, share, 100, truth, runs, seed + 3)[side])
+            lines.append((name, f"{share * 100:g} %", *(written(count, runs) for count in line[:3]),
+                          *(f"{count / runs * 100:.1f}" for count in line[3:])))
     return Table(
         "AsymptoticRateTest: measured error and power",
         f"Per cent of {runs:,} runs, {BASELINE * 100:g} % errors, tolerance {TOLERANCE * 100:g} point, {HORIZON:,} "

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 from distribution_windows import ever_worse, wealths
-from latency_cells import ALPHA, LOOKS, SHARES, Bets, name, truth
+from latency_cells import LOOKS, SHARES, Bets, name, truth
 from latency_traffic import SIGMA, SWING, TOLERANCE, TRAFFIC, Levels, Sizes
-from rate_cells import written
-from table import Table
+from table import ALPHA, Table, written
 
 from penstock.components.evidence.distribution import DECILES, MISSES, MOST, Everywhere, _ranks
 from penstock.components.evidence.histogram import log_bins

@@ -58,7 +58,7 @@ def tables(runs: int, seed: int) -> list[Table]:
         seed: of everything.
     """
     return [_false_alarms(runs, seed), _psi_rule(runs, seed), _power(max(runs // 10, 20), seed),
-            _run_lengths(max(runs // 5, 20), seed), _delays(max(runs // 20, 20), seed),
+            _run_lengths(runs, seed), _delays(max(runs // 20, 20), seed),
             *label_free_cells.tables(max(runs // 10, 20), seed)]
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from latency_peers import climbing_table, power_table
 from latency_traffic import DRIFT, REQUESTS, SWING, TOLERANCE, TRAFFIC, WINDOWS, Cell, Window, ranks, windows
-from rate_cells import lower_bound, written
-from table import Table
+from table import ALPHA, Table, lower_bound, written
 
 from penstock.components.evidence.exceedance import RATIOS, log_mean, tilts
 from penstock.components.evidence.quantile import log_mix
@@ -20,7 +19,6 @@ __all__ = ["ALPHA", "LOOKS", "SHARES", "Bets", "name", "tables", "truth"]
 
 Floats = npt.NDArray[np.float64]
 
-ALPHA = 0.05
 QUANTILES, SHARES, LOOKS = (0.5, 0.9, 0.99, 0.999), (0.01, 0.05, 0.5), (1, 100, 1000)
 QUESTIONS = (("worse", 0), ("worse", 1), ("within", 1), ("within", 2))  # verdict, truth in tolerances
 RISES = (0.1, 0.5, 1.0)  # of the logarithm of the level, in a window
@@ -176,7 +174,7 @@ def tables(runs: int, seed: int, errors: bool = True, others: bool = True) -> li
     """Simulate.
 
     Args:
-        runs: of each cell of the error tables; the others take a part of it.
+        runs: of each cell; where no error rate is counted, a part of it is taken.
         seed: of the random numbers.
         errors: whether the tables of wrong verdicts are asked for.
         others: whether all the others are.
@@ -184,5 +182,5 @@ def tables(runs: int, seed: int, errors: bool = True, others: bool = True) -> li
     few = min(max(runs // 30, 10), 300)
     found = error_tables(runs, seed) if errors else []
     if others:
-        found += [movement_table(runs, seed), power_table(few, seed), climbing_table(few, seed)]
+        found += [movement_table(runs, seed), power_table(few, seed), climbing_table(runs, seed)]
     return found

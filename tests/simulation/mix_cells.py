@@ -1,18 +1,17 @@
 """How often MixTest is wrong, and how long it takes: the shipping bets on the mixes of `mixes`.
 
-Draws no picture and writes no file; the tables on dependence are `dependence_cells`'.
+Draws no picture and writes no file.
 """
 
 import itertools
 import math
 
-import dependence_cells
 import numpy as np
 import numpy.typing as npt
 from mixes import DAYS, EVERY, FIXED, GROWTH, HORIZON, MINIMUM, PATTERNS, Bools, Cell, Floats, Mixes, growing, spans
-from rate_cells import ALPHA, LOOKS, LOST, QUESTIONS, SHARES, Span, hash_of, lower_bound, written
+from rate_cells import LOOKS, LOST, QUESTIONS, SHARES, Span, hash_of
 from scipy.stats import chi2, ncx2
-from table import Table
+from table import ALPHA, Table, lower_bound, written
 
 from penstock.components.evidence.capital import Gamblers, capital
 from penstock.components.evidence.class_sets import MixSeen, set_bet, subsets, within_gamblers, worse_bet
@@ -142,7 +141,7 @@ def _within() -> Gamblers:
 
 def tables(runs: int, seed: int, questions: tuple[tuple[str, int], ...] = QUESTIONS,
            shapes: bool = True) -> list[Table]:
-    """Return the tables of MixTest and of dependence.
+    """Return the tables of MixTest.
 
     Args:
         runs: of a cell in the tables of errors; the others say how many they have.
@@ -151,8 +150,7 @@ def tables(runs: int, seed: int, questions: tuple[tuple[str, int], ...] = QUESTI
     """
     found = [grid_table(verdict, multiple, GRID, runs, seed) for verdict, multiple in questions]
     if shapes:
-        found += [*(shape_table(verdict, runs, seed) for verdict in SHAPES), _turning(runs, seed), _power(runs, seed),
-                  *dependence_cells.tables(runs, seed)]
+        found += [*(shape_table(verdict, runs, seed) for verdict in SHAPES), _turning(runs, seed), _power(runs, seed)]
     return found
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rate_cells import ALPHA, Span, arrivals
+from rate_cells import Span, arrivals
 from scipy.stats import norm
+from table import ALPHA
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

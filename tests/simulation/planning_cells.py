@@ -4,7 +4,7 @@ Draws its roll-outs with other seeds and other looks than the planner, and keeps
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,12 +25,13 @@ EFFECTS = (0.0, 2 * TOLERANCE, 5 * TOLERANCE)
 POWER = 0.9
 LOOKS = 250  # until the planned number: at every so many requests, but never more often than `RAREST` requests
 RAREST = 20
-MOST_TESTS = 200  # that are fed one by one, in each cell
-FEEDS = 40  # updates of such a test until the planned number
+MOST_TESTS = 400  # that are fed one by one, in each cell
+FEEDS = 40, 250  # updates of such a test until the planned number
 SHARE = 0.2
 EVENTS, SPREAD, CLASSES = 0.05, 0.5, 4  # of stable: events per request, standard deviation of log latency, classes
 
-Feed = Callable[[np.random.Generator, int, int], SequentialTest]  # draws, requests of stable and canary to a feed
+Split = Iterable[tuple[int, int]]  # requests of stable and of the canary, update by update
+Feed = Callable[[np.random.Generator, Split], SequentialTest]
 
 
 class Simulated(NamedTuple):
@@ -75,33 +76,42 @@ def _fed(tests: int, seed: int) -> Table:
     rows = []
     for name, test, baseline, effect, feed in _kinds():
         plan, random = cost(test, baseline, effect, SHARE, POWER), np.random.default_rng(seed)
-        look = plan.requests / FEEDS
-        right = sum(feed(random, round(look * (1 - SHARE)), round(look * SHARE)).decide().verdict == plan.verdict
-                    for _ in range(tests))
-        error = math.sqrt(max(right, 1) * max(tests - right, 1) / tests**3)
-        rows.append((name, f"{effect:+g}", plan.verdict, f"{plan.requests:,}",
-                     f"{right / tests * 100:.1f} ± {error * 100:.1f} %"))
+        reached = []
+        for feeds in FEEDS:
+            right = sum(feed(random, _split(random, plan.requests, feeds)).decide().verdict == plan.verdict
+                        for _ in range(tests))
+            error = math.sqrt(max(right, 1) * max(tests - right, 1) / tests**3)
+            reached.append(f"{right / tests * 100:.1f} ± {error * 100:.1f} %")
+        rows.append((name, f"{effect:+g}", plan.verdict, f"{plan.requests:,}", *reached))
     note = (f"`samples_needed` at power {POWER}, {SHARE * 100:g} % for the canary, and the share of {tests} tests that "
-            f"say so after {FEEDS} updates with as many requests in all. {EVENTS:g} events per request; latencies "
-            f"log-normal, {SPREAD:g} the standard deviation of the logarithm; {CLASSES} classes, equally common. The "
-            f"plan is for looks more frequent than these {FEEDS}, which cost a MixTest a tenth of its power.")
-    return Table("Planning: the other tests", note, ("test", "truth", "verdict", "planned", "power reached"), rows)
+            f"say so after {FEEDS[0]} updates with as many requests in all, and after {FEEDS[1]}. {EVENTS:g} events "
+            f"per request; latencies log-normal, {SPREAD:g} the standard deviation of the logarithm; {CLASSES} "
+            f"classes, equally common. The plan is for frequent looks.")
+    return Table("Planning: the other tests", note, ("test", "truth", "verdict", "planned", *(
+        f"power reached, {feeds} updates" for feeds in FEEDS)), rows)
+
+
+def _split(random: np.random.Generator, requests: int, updates: int) -> Iterator[tuple[int, int]]:
+    """Yield the requests of stable and of the canary in so many updates, as even as whole numbers allow."""
+    for size in np.diff(np.linspace(0, requests, updates + 1).round().astype(int)).tolist():
+        canary = int(random.binomial(size, SHARE))
+        yield size - canary, canary
 
 
 def _kinds() -> Iterator[tuple[str, SequentialTest, float, float, Feed]]:
     """Yield name, test, stable's baseline, truth, and what feeds such a test until the planned number."""
     def count(effect: float) -> Feed:
-        def feed(random: np.random.Generator, stable: int, canary: int) -> CountTest:
+        def feed(random: np.random.Generator, split: Split) -> CountTest:
             test = CountTest(0.5)
-            for _ in range(FEEDS):
+            for stable, canary in split:
                 test.update(random.poisson(EVENTS * stable), random.poisson(EVENTS * (1 + effect) * canary), SHARE)
             return test
         return feed
 
     def latency(effect: float) -> Feed:
-        def feed(random: np.random.Generator, stable: int, canary: int) -> LatencyTest:
+        def feed(random: np.random.Generator, split: Split) -> LatencyTest:
             test = LatencyTest(0.25, (0.5, 0.95))
-            for _ in range(FEEDS):
+            for stable, canary in split:
                 test.update(random.lognormal(-3, SPREAD, stable), (1 + effect) * random.lognormal(-3, SPREAD, canary))
             return test
         return feed
@@ -110,9 +120,9 @@ def _kinds() -> Iterator[tuple[str, SequentialTest, float, float, Feed]]:
         even = np.full(CLASSES, 1 / CLASSES)
         moved = even + np.repeat([effect, -effect], CLASSES // 2) / (CLASSES // 2)
 
-        def feed(random: np.random.Generator, stable: int, canary: int) -> MixTest:
+        def feed(random: np.random.Generator, split: Split) -> MixTest:
             test = MixTest(CLASSES, 0.05)
-            for _ in range(FEEDS):
+            for stable, canary in split:
                 test.update(random.multinomial(stable, even), random.multinomial(canary, moved))
             return test
         return feed

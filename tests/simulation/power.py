@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from peers import Bets, Judge, Peeked, PerArm, Projected, fixed_sample, z_score
-from rate_cells import ALPHA, TOLERANCES, Cell, Seen, Span, Traffic, written
+from rate_cells import TOLERANCES, Cell, Seen, Span, Traffic
 from scipy.stats import norm
-from table import Table
+from table import ALPHA, Table, written
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,17 +57,20 @@ def race(cell: Cell, canary_requests: float, runs: int, seed: int, judges: Mappi
     return Race(found["worse"], found["within"], seen)
 
 
-def tables(runs: int, seed: int, quick: bool = False) -> list[Table]:
+def tables(runs: int, seed: int, quick: bool = False, speeds: bool = True, errors: bool = True) -> list[Table]:
     """Return the tables of speed, for bad canaries and for good ones, and of false alarms.
 
     Args:
         quick: a few rows only.
+        speeds: whether the first two are asked for.
+        errors: whether the last one is.
     """
     bad = [(baseline, share, more) for baseline in BASELINES for share in POWER_SHARES for more in MORE]
     good = [(baseline, tolerance, share) for baseline, tolerance in GOOD for share in POWER_SHARES]
     if quick:
         bad, good = bad[3:4] + bad[-1:], good[-1:]
-    return [_bad(bad, runs, seed), _good(good, runs, seed), _false(runs, seed, quick)]
+    found = [_bad(bad, runs, seed), _good(good, runs, seed)] if speeds else []
+    return [*found, *([_false(runs, seed, quick)] if errors else [])]
 
 
 def _speeds(found: dict[str, Floats], planned: float) -> tuple[str, ...]:

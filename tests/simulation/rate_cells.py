@@ -10,15 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from peers import fixed_sample
-from scipy.stats import beta as beta_distribution
-from table import Table
+from table import ALPHA, Table, lower_bound, written
 
 from penstock.components.evidence.capital import Seen, Window, bet, capital
 from penstock.components.evidence.rate import difference_gamblers
 
 Floats = npt.NDArray[np.float64]
 
-ALPHA = 0.05
 CHUNK = 1000  # runs at once, so that the arrays stay in the processor's cache
 EVERY = 120  # looks of the stated size, before the steps grow
 GROWTH = 0.08  # of a step, against all requests before it
@@ -172,18 +170,6 @@ def _ever(cell: Cell, verdict: str, runs: int, random: np.random.Generator) -> i
         if not len(wealth):
             break
     return reached
-
-
-def lower_bound(found: int, runs: int, level: float = 0.999) -> float:
-    """Return the one-sided bound of Clopper and Pearson (1934) on a rate that was `found` in `runs`."""
-    return float(beta_distribution.ppf(1 - level, found, runs - found + 1)) if found else 0.0
-
-
-def written(found: int, runs: int) -> str:
-    """Write a rate in per cent with its Monte-Carlo standard error, and mark one that is proven to be above alpha."""
-    rate = found / runs
-    error = math.sqrt(max(rate * (1 - rate), 1 / runs) / runs)
-    return f"{rate * 100:.2f} ±{error * 100:.2f}" + (" **above α**" if lower_bound(found, runs) > ALPHA else "")
 
 
 def plan(baseline: float, share: float, look: int, pattern: str, multiple: int) -> Cell:

@@ -24,7 +24,7 @@ from table import Table
 
 RUNS = 10_000
 SEED = 20261121
-PROCESSES = 2
+PROCESSES = len(os.sched_getaffinity(0))
 log = logging.getLogger("simulate")
 
 
@@ -43,26 +43,28 @@ class Job(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
 
 
-RATES, LATENCY, COUNTS, MIX, DRIFT, PLANNING = (
+RATES, LATENCY, COUNTS, MIX, BURSTS, DRIFT, PLANNING = (
     "Shares of requests: RateTest", "Latency: LatencyTest", "Events under changing load: CountTest",
-    "Class mix: MixTest", "Drift", "Planning")
+    "Class mix: MixTest", "Requests that come in bursts", "Drift", "Planning")
 JOBS = (
     *(Job(RATES, "rate_cells", options={"questions": (question,)}) for question in QUESTIONS),
     Job(RATES, "climbing"),
-    Job(RATES, "power", fewer=10),
-    Job(RATES, "rollouts", fewer=5),
+    Job(RATES, "power", fewer=10, options={"errors": False}),
+    Job(RATES, "power", options={"speeds": False}),
+    Job(RATES, "rollouts"),
     Job(LATENCY, "latency_cells", options={"others": False}),
     Job(LATENCY, "latency_cells", options={"errors": False}),
     Job(LATENCY, "distribution_cells"),
     Job(COUNTS, "count_cells"),
     *(Job(MIX, "mix_cells", options={"questions": (question,), "shapes": False}) for question in QUESTIONS),
     Job(MIX, "mix_cells", options={"questions": ()}),
+    Job(BURSTS, "dependence_cells"),
     Job(DRIFT, "drift_cells"),
     Job(PLANNING, "planning_cells"),
 )
 
 WRONG = re.compile(r"(\w+Test)\b[^:]*: ever `(worse|within)`")  # the title of a table of error rates
-LONGEST_FIRST = {LATENCY: -2, MIX: -1}  # so that no core waits in the end for one that began last
+LONGEST_FIRST = {LATENCY: -3, MIX: -2, BURSTS: -1}  # so that no core waits in the end for one that began last
 
 FRONT = """# What the tests promise, and what they do
 
@@ -95,8 +97,8 @@ as long as they do so for both versions.
 
 **How to read the tables.** A cell such as `1.42 ±0.12` is a share of simulated runs in per cent with its Monte-Carlo
 standard error. A cell is marked **above α** when its lower 99.9 % bound (Clopper and Pearson) is above α, that is, when
-the simulation refutes the promise; only rivals, and tests that were not told of sessions, may carry that mark. A table
-that counts otherwise says so. "Ever" is up to the horizon, a number of canary requests.
+the simulation refutes the promise. Only what promises nothing may carry that mark: rivals, tests that were not told of
+sessions or bursts, and the asymptotic variant. "Ever" is up to the horizon, a number of canary requests.
 
 **The traffic of RateTest's tables.** The horizon is ten times what a planned test of fixed size would need. Looks come
 every so many requests at first, 120 times, then each is 8 % further than the one before. Stationary: errors of stable

@@ -25,9 +25,10 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     import rate_cells
     import rollouts
     import simulate
+    import table
 
     return {module.__name__: module
-            for module in (climbing, mix_cells, mixes, peers, power, rate_cells, rollouts, simulate)}
+            for module in (climbing, mix_cells, mixes, peers, power, rate_cells, rollouts, simulate, table)}
 
 
 @pytest.fixture
@@ -74,8 +75,9 @@ def test_every_job_has_its_module(modules: dict[str, ModuleType]) -> None:
 
 
 def test_a_bound_that_refutes(modules: dict[str, ModuleType]) -> None:
-    cells = modules["rate_cells"]
+    cells = modules["table"]
     assert "above α" not in cells.written(2, 50)
+    assert "above α" in cells.written(5, 50, 0.01)
     assert "above α" in cells.written(25, 50)
     assert cells.lower_bound(0, 50) == 0
     assert cells.lower_bound(50, 50) == pytest.approx(0.001 ** (1 / 50))
