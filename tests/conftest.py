@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from penstock.components import images
+from penstock.components.contracts.dataset import Dataset, Description, ImageFormat, rows_table, write_dataset
 from penstock.components.contracts.folder import complete_folder
 from penstock.components.contracts.model import (
     GOLDEN,
@@ -34,6 +35,9 @@ from penstock.components.contracts.model import (
 from penstock.components.control.base import Manifest, ObjectRef, outcome
 from penstock.components.control.kubernetes import KubernetesPlane
 from penstock.components.data.ingest.step import IngestConfig, run
+
+CLASSES = ("dark", "left", "right")
+SIZE = 8
 
 # No deadline: the machine may be busy. Derandomized: a test that was green stays green until the code changes.
 settings.register_profile("penstock", deadline=None, derandomize=True)
@@ -70,10 +74,32 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CLASSES = ("dark", "left", "right")
+def pictures(count: int, seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw pictures that are dark, or bright on one side; returns (N, 8, 8, 1) uint8 and (N,) labels."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % len(CLASSES)
+    bright = np.zeros((count, SIZE, SIZE, 1))
+    bright[labels == 1, :, : SIZE // 2] = 60
+    bright[labels == 2, :, SIZE // 2 :] = 60
+    return np.clip(90 + bright + random.normal(0, noise, bright.shape), 0, 255).astype(np.uint8), labels
 
 
-def write_model(folder: Path, weights: np.ndarray, size: int = 8) -> Model:
+@pytest.fixture(scope="session")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """120 rows a split and the slice columns `light` (two values) and `scan` (one value a row)."""
+    splits = {}
+    for seed, name in enumerate(("train", "validation", "test")):
+        images, labels = pictures(120, seed, noise=90)
+        ids = [f"{name}-{i:03d}" for i in range(len(labels))]
+        table = rows_table(ids, images, labels)
+        splits[name] = table.append_column("light", [["lamp" if i % 4 else "sun" for i in range(120)]]).append_column(
+            "scan", [ids])
+    image = ImageFormat(height=SIZE, width=SIZE, channels=1)
+    description = Description(name="sides", source="test", classes=CLASSES, image=image)
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", description, splits)
+
+
+def write_model(folder: Path, weights: np.ndarray, size: int = SIZE) -> Model:
     """Write a Model folder that multiplies the mean brightness of the left and the right half, and 1, by (3, 3)."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -12,6 +12,7 @@ nothing else.
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.control.base import Manifest, ObjectRef
@@ -22,6 +23,8 @@ __all__ = [
     "SETTLED",
     "Placement",
     "RevisionTraffic",
+    "address",
+    "addresses",
     "canary_percent",
     "canary_version",
     "check_service_name",
@@ -171,8 +174,23 @@ def newest_revision(isvc: Mapping[str, Any]) -> str:
 
 
 def url(isvc: Mapping[str, Any]) -> str:
-    """Return where requests are sent, "" before the status has it."""
+    """Return where clients send requests, "" before the status has it."""
     return str(isvc.get("status", {}).get("url", ""))
+
+
+def address(isvc: Mapping[str, Any]) -> str:
+    """Return where steps send requests: the address inside the cluster, and on a laptop, which has one only, `url`.
+
+    The URL of a cluster is for clients outside: its domain may be known to nobody inside, or ask them to log in.
+    """
+    return _inside(isvc) or url(isvc)
+
+
+def addresses(isvc: Mapping[str, Any]) -> dict[str, str]:
+    """Return, by revision, where steps reach it alone; Knative puts the tag before the name, inside as outside."""
+    inside = urlsplit(_inside(isvc))
+    return {entry.revision: urlunsplit(inside._replace(netloc=f"{entry.tag}-{inside.netloc}"))
+            if inside.netloc and entry.tag else entry.url for entry in traffic(isvc)}
 
 
 def is_ready(isvc: Mapping[str, Any]) -> bool:
@@ -209,6 +227,10 @@ def failure(isvc: Mapping[str, Any]) -> str:
     where += [f"exit code {info['exitCode']}"] if "exitCode" in info else []
     text = f"{info.get('reason', model['transitionStatus'])}: {info.get('message', 'no message')}"
     return f"{text} ({', '.join(where)})" if where else text
+
+
+def _inside(isvc: Mapping[str, Any]) -> str:
+    return str(isvc.get("status", {}).get("address", {}).get("url", ""))
 
 
 def _previous(isvc: Mapping[str, Any]) -> Placement:

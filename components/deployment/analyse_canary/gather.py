@@ -15,12 +15,12 @@ from penstock.components.contracts.dataset import Dataset, images_array
 from penstock.components.contracts.errors import ContractError, StepError
 from penstock.components.control.base import ControlPlane, Manifest
 from penstock.components.control.inference_service import (
+    address,
+    addresses,
     canary_percent,
     canary_version,
     newest_revision,
     stable_version,
-    traffic,
-    url,
 )
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.analyse_canary.analysis import SequentialAnalysis
@@ -51,9 +51,9 @@ class Trial:
 
     def __init__(self, isvc: Manifest) -> None:
         self.service = isvc["metadata"]["name"]
-        self.url = url(isvc)
+        self.url = address(isvc)
         newest = newest_revision(isvc)
-        urls = {entry.revision: entry.url for entry in traffic(isvc)}
+        urls = addresses(isvc)
         self.canary = Revision(canary_version(isvc), newest, urls.get(newest, ""))
         other = next((name for name in urls if name != newest), "")
         has_stable = bool(stable_version(isvc))

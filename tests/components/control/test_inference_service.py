@@ -9,6 +9,8 @@ from penstock.components.control.inference_service import (
     SETTLED,
     Placement,
     RevisionTraffic,
+    address,
+    addresses,
     canary_percent,
     canary_version,
     failure,
@@ -34,7 +36,8 @@ def trial(percent: int = 20, holds: Placement = STABLE) -> Manifest:
 
 def with_status(isvc: Manifest, shares: dict[str, int], created: str = NEW, ready: str = NEW, observed: int = 2,
                 **status: object) -> Manifest:
-    entries = [{"revisionName": revision, "percent": percent, "url": f"http://{revision}", "tag": "latest"}
+    entries = [{"revisionName": revision, "percent": percent, "url": f"http://{revision}",
+                "tag": "latest" if revision == created else "prev"}
                for revision, percent in shares.items()]
     isvc["metadata"]["generation"] = 2
     isvc["status"] = {
@@ -109,8 +112,19 @@ def test_ready_conditions_that_lie_are_not_believed(shares: dict[str, int], crea
     assert not is_ready(with_status(trial(), shares, created, ready))
 
 
+def test_steps_go_by_the_address_inside_the_cluster() -> None:
+    isvc = with_status(trial(), {NEW: 20, OLD: 80})
+    assert (address(isvc), addresses(isvc)) == ("http://gateway", {NEW: f"http://{NEW}", OLD: f"http://{OLD}"})
+
+    isvc["status"]["address"] = {"url": "http://s-predictor.ns.svc.cluster.local"}
+    assert (url(isvc), address(isvc)) == ("http://gateway", "http://s-predictor.ns.svc.cluster.local")
+    assert addresses(isvc) == {NEW: "http://latest-s-predictor.ns.svc.cluster.local",
+                               OLD: "http://prev-s-predictor.ns.svc.cluster.local"}
+
+
 def test_without_a_status_nothing_is_ready() -> None:
     assert not is_ready(trial())
+    assert (address(trial()), addresses(trial())) == ("", {})
     assert (traffic(trial()), newest_revision(trial()), url(trial()), failure(trial())) == ([], "", "", "")
 
 
