@@ -168,5 +168,5 @@ def _time(test: LatencyTest, stable: Batch, canary: Batch) -> None:
         bounds = sorted({*stable.buckets, *canary.buckets})
         test.update_histogram(np.array(bounds), *(np.array([side.buckets.get(edge, 0) for edge in bounds])
                                                   for side in (stable, canary)))
-    else:
+    elif len(stable.seconds) or len(canary.seconds):  # who could not read any counters has not begun to time requests
         test.update(stable=stable.seconds, canary=canary.seconds)

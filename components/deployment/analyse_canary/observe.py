@@ -17,7 +17,7 @@ from penstock.components.deployment.analyse_canary.ladder import Ladder, Seen
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, Revision
 from penstock.components.deployment.analyse_canary.watch import Watch
 
-__all__ = ["Counts", "observe", "parse", "since", "sum_up"]
+__all__ = ["Counts", "began", "observe", "parse", "since", "sum_up"]
 
 SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -68,7 +68,7 @@ def observe(canary: Revision, stable: Revision, requests: int, analysis: Sequent
             ladder.begin(counters.look())  # what came in while the traffic moved is the last rung's
         else:
             time.sleep(POLL)
-    unread = [f"{revision.url}/metrics" for revision, last in counters.last.items() if last is None]
+    unread = [f"{revision.url}/metrics" for revision, last in counters.last.items() if not last]
     if unread and not watch.stopped:
         watch.stopped = f"no counters could be read at {' and '.join(unread)}: mode observe needs penstock's predictor"
     return Evidence(ladder=ladder, canary=sum_up(canary, counters.seen[canary]),
@@ -79,27 +79,38 @@ def observe(canary: Revision, stable: Revision, requests: int, analysis: Sequent
 class _Counters:
     """What was counted since the first look at the predictors of both versions, through restarts of theirs.
 
+    A look finds one process of a revision, whichever its service leads to. One that began since the first look counts
+    whole; what another, met later, had counted until then is not known to be of this trial, and is left out.
+
     Attributes:
-        last: the last reading of each revision; None: it could not be read yet.
+        last: the last reading of each process of each revision, by when it began; {}: none could be read yet.
         seen: since the first.
     """
 
     def __init__(self, canary: Revision, stable: Revision, analysis: SequentialAnalysis) -> None:
         self._canary, self._stable, self._analysis = canary, stable, analysis
-        self.last = {revision: _read(revision) for revision in (canary, stable)}
-        self.seen = {revision: Counts(Counter(), Counter()) for revision in self.last}
+        self._begun = time.time()
+        first = {revision: _read(revision) for revision in (canary, stable)}
+        self.last: dict[Revision, dict[float, Counts]] = {
+            revision: {found.began: found.counts} if found else {} for revision, found in first.items()}
+        self.seen = {revision: _nothing() for revision in self.last}
 
     def look(self) -> Seen:
         """Read again, feed the tests with what is new, and return the sums."""
-        new = {revision: Counts(Counter(), Counter()) for revision in self.last}
-        for revision, last in self.last.items():
-            now = _read(revision)
-            if last and now:
-                new[revision] = since(last, now)
-                self.seen[revision] = self.seen[revision].plus(new[revision])
-            self.last[revision] = now or last
+        new = {revision: self._new(revision) for revision in self.last}
+        for revision, counts in new.items():
+            self.seen[revision] = self.seen[revision].plus(counts)
         self._analysis.update(*(_batch(new[revision]) for revision in (self._stable, self._canary)))
         return self.total
+
+    def _new(self, revision: Revision) -> Counts:
+        if not (now := _read(revision)):
+            return _nothing()
+        known = self.last[revision]
+        is_new = bool(known) and now.began > self._begun
+        before = known.get(now.began, _nothing() if is_new else now.counts)
+        known[now.began] = now.counts
+        return since(before, now.counts)
 
     @property
     def total(self) -> Seen:
@@ -107,9 +118,27 @@ class _Counters:
         return Seen(stable.total + canary.total, stable.total, canary.total, stable.errors)
 
 
+class _Reading(NamedTuple):
+    """The counters of one process, and when it began to count, seconds since 1970; 0: it does not say."""
+
+    began: float
+    counts: Counts
+
+
+def _nothing() -> Counts:
+    return Counts(Counter(), Counter())
+
+
+def began(text: str, version: str) -> float:
+    """Read when the counters of one version were made, which tells one process from another; 0: they do not say."""
+    found = [float(match["value"]) for match in SAMPLE.finditer(text) if match["name"] == "penstock_requests_created"
+             and dict(LABEL.findall(match["labels"])).get("version") == version]
+    return min(found, default=0.0)
+
+
 def parse(text: str, version: str) -> Counts:
     """Read the text format of Prometheus, the samples of one version."""
-    counts = Counts(Counter(), Counter())
+    counts = _nothing()
     for match in SAMPLE.finditer(text):
         labels = dict(LABEL.findall(match["labels"]))
         if labels.get("version") != version:
@@ -144,10 +173,10 @@ def _batch(counts: Counts) -> Batch:
     return Batch(counts.total, counts.errors, buckets=dict(zip(edges, inside.tolist(), strict=True)))
 
 
-def _read(revision: Revision) -> Counts | None:
+def _read(revision: Revision) -> _Reading | None:
     """Ask a revision's predictor for its counters; None where it does not answer."""
     try:
         response = httpx.get(f"{revision.url}/metrics", timeout=TIMEOUT, trust_env=False).raise_for_status()
     except httpx.HTTPError:
         return None
-    return parse(response.text, revision.version)
+    return _Reading(began(response.text, revision.version), parse(response.text, revision.version))

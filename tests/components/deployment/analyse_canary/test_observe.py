@@ -1,8 +1,9 @@
 """Observing: the counters of real predictors' text format, summed from the moment of looking."""
 
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from penstock.components.contracts.dataset import Dataset
 from penstock.components.contracts.model import Model
 from penstock.components.deployment.analyse_canary import observe as observe_module
 from penstock.components.deployment.analyse_canary import watch
-from penstock.components.deployment.analyse_canary.observe import Counts, parse, since, sum_up
+from penstock.components.deployment.analyse_canary.observe import Counts, began, parse, since, sum_up
 from penstock.components.deployment.analyse_canary.observed import Revision
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 
@@ -90,9 +91,9 @@ def observe(
     monkeypatch.setattr(observe_module, "POLL", 0.005)
 
     def observe(stable: int = 80, canary: int = 20, timeout: float = 20, ladder: tuple[int, ...] = (),
-                **of_canary: Any) -> Any:
-        predictors[OLD] = Predictor(models["good"].version, stable)
-        predictors[NEW] = Predictor(models["alike"].version, canary, **of_canary)
+                predictor: Callable[..., Predictor] = Predictor, **of_canary: Any) -> Any:
+        predictors[OLD] = predictor(models["good"].version, stable)
+        predictors[NEW] = predictor(models["alike"].version, canary, **of_canary)
         config = AnalyseCanaryConfig(mode="observe", requests=1000, paired_rows=0, timeout=timeout,
                                      requests_per_session=1, min_requests_per_version=50, max_error_rate_increase=0.05,
                                      ladder=ladder, rung_increase=0.3)
@@ -109,6 +110,8 @@ def test_counters_are_read_for_one_version_only() -> None:
     assert counts.requests == {200: 1000}
     assert counts.buckets == {0.005: 1000, 0.01: 1000, 0.1: 1000, 1.0: 1000, float("inf"): 1000}
     assert parse(text, "v3").total == 0
+    assert 0 < began(text, "v2") < began(text, "v1")
+    assert began(text, "v3") == 0
 
 
 def test_what_was_there_before_does_not_count_and_a_restart_begins_anew() -> None:
@@ -154,6 +157,25 @@ def test_a_predictor_that_begins_anew_loses_no_count(observe: Any, code_then: in
     assert report.canary.errors in (0, report.canary.requests - 100)
 
 
+def test_of_several_replicas_each_is_counted_for_itself(observe: Any, predictors: dict[str, Predictor]) -> None:
+    """A service leads now to one, now to another; a replica that was not met at first had counted before the trial."""
+    class Replicas(Predictor):
+        def __init__(self, *replicas: Predictor) -> None:
+            self.replicas = itertools.cycle(replicas)
+
+        def text(self) -> bytes:
+            return next(self.replicas).text()
+
+    def several(version: str, step: int, **options: Any) -> Predictor:
+        return Replicas(*(Predictor(version, step, before=before, **options) for before in (1000, 100_000, 0)))
+
+    report = observe(predictor=several)
+
+    assert (report.verdict, report.canary.errors, report.stable.errors) == ("promote", 0, 0), report.reason
+    assert report.canary.requests + report.stable.requests <= 1100
+    assert report.stable.requests == pytest.approx(4 * report.canary.requests, rel=0.1)
+
+
 def test_where_the_traffic_does_not_move_observing_ends(
     observe: Any, trial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +193,18 @@ def test_errors_are_a_burst_here_too(observe: Any) -> None:
     report = observe(code=503)
 
     assert (report.verdict, report.reason[:16]) == ("roll_back", "burst of errors:")
+
+
+@pytest.mark.parametrize("unread", [range(3), range(4, 9)])
+def test_counters_that_cannot_be_read_for_a_while_are_read_later(
+    observe: Any, monkeypatch: pytest.MonkeyPatch, unread: range
+) -> None:
+    looks, read = itertools.count(), observe_module._read
+    monkeypatch.setattr(observe_module, "_read",
+                        lambda revision: None if next(looks) // 2 in unread else read(revision))
+
+    report = observe()
+    assert report.verdict == "promote", report.reason
 
 
 def test_where_nobody_asks_there_is_no_evidence(observe: Any) -> None:
