@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BURSTS", "AnalyseCanaryConfig"]
 
 BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
+BUCKET = 0.25  # width of the predictor's latency buckets, relative (inference/metrics.py)
 
 
 class AnalyseCanaryConfig(Config):
@@ -42,7 +43,8 @@ class AnalyseCanaryConfig(Config):
                                  "9 of 10 cases before the canary climbs: how long it stays at each share. 0: a tenth, "
                                  "or twice max_error_rate_increase where that is more.")
     requests_per_session: int = Field(default=0, ge=0, description="Requests of one client at most that may fail "
-                                      "together; 1: all are independent; 0: not known, which mode observe refuses.")
+                                      "together; 1: all are independent; 0: not known, which mode observe refuses; "
+                                      "a replay's are ours, and independent.")
     split: str = Field(default="test", min_length=1, description="Split of the dataset whose rows are sent.")
     min_requests_per_version: int = Field(default=100, ge=1, description="Answers that each version must have given; a "
                                           "first version gets so many requests.")
@@ -154,6 +156,11 @@ class AnalyseCanaryConfig(Config):
             raise ConfigError(
                 f"max_latency_increase={self.max_latency_increase:g} needs independent requests, but "
                 f"requests_per_session={self.block}: counters do not tell sessions apart; set max_latency_increase=0")
+        if self.mode == "observe" and 0 < self.max_latency_increase < BUCKET and not self.latency_floor_ms:
+            raise ConfigError(
+                f"max_latency_increase={self.max_latency_increase:g} cannot be told from counters: the predictor's "
+                f"buckets are {BUCKET:.0%} wide; set it to {BUCKET:g} or more, or say with latency_floor_ms how many "
+                f"milliseconds nobody minds")
         if self.max_latency_increase:
             try:
                 LatencyTest(self.max_latency_increase, (self.latency_quantile,), self.alpha)

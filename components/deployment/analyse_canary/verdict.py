@@ -5,6 +5,7 @@ Arithmetic only. A limit is kept when that is shown; so what is not known fails,
 
 from collections.abc import Sequence
 
+from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from penstock.components.contracts.reports import CanaryReport, Check, Interval
@@ -13,7 +14,8 @@ from penstock.components.deployment.analyse_canary.config import AnalyseCanaryCo
 from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, variant_report
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.fixed import proportion
-from penstock.components.evidence.paired import compare
+from penstock.components.evidence.paired import Comparison, compare
+from penstock.components.evidence.slices import detectable_loss
 
 __all__ = ["agreement", "judge"]
 
@@ -107,9 +109,16 @@ def _accuracy(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
     kept = found.lower >= -limit
     detail = (f"accuracy: on {paired.rows:,} rows that both answered, {paired.gained:,} right only by the canary and "
               f"{paired.lost:,} only by stable: {found.estimate * 100:+.2f} points, at worst {found.lower * 100:+.2f}; "
-              f"-{limit * 100:g} are allowed")
+              f"-{limit * 100:g} are allowed; {_power(paired, config)}")
     wanting = "" if kept or found.upper < -limit else f"{WANTING}: "
     return Check(name="accuracy_change", passed=kept, value=found.lower, rule=rule, detail=wanting + detail)
+
+
+def _power(paired: Comparison, config: AnalyseCanaryConfig) -> str:
+    threshold = float(ndtri(config.alpha))
+    least = detectable_loss(paired.rows, paired.gained / paired.rows, config.max_accuracy_drop, threshold)
+    told = f"a loss of less than {100 * least:.2g} points" if least < 1 else "any loss"
+    return f"so many rows cannot be relied on to show {told}"
 
 
 def _agreement(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LEAST_P = 0.0001  # a smaller chance is not told apart: no decision turns on it
+SHOWN = f"would be shown to break the limit with {POWER:.0%} chance"
 
 
 class GateConfig(Config):
@@ -116,7 +117,8 @@ def absolute_checks(evaluation: EvaluationReport, config: GateConfig) -> list[Ch
     checks = []
     accuracy = evaluation.accuracy
     if config.min_accuracy:
-        interval = f"{accuracy.level:.0%} interval {accuracy.lower:.2%} to {accuracy.upper:.2%}"
+        interval = (f"{accuracy.level:.0%} interval {accuracy.lower:.2%} to {accuracy.upper:.2%}; a true accuracy of "
+                    f"{max(config.min_accuracy - _visible(accuracy), 0):.2%} {SHOWN}")
         value = accuracy.lower if config.require_evidence else accuracy.estimate
         bound = "lower bound " if config.require_evidence else ""
         checks.append(Check(name="accuracy", passed=value >= config.min_accuracy, value=value,
@@ -125,7 +127,8 @@ def absolute_checks(evaluation: EvaluationReport, config: GateConfig) -> list[Ch
         weakest = min((entry for entry in evaluation.per_class if entry.support), key=lambda entry: entry.recall)
         checks.append(Check(name="class_recall", passed=weakest.recall >= config.min_class_recall, value=weakest.recall,
                             rule=f">= {config.min_class_recall:g}",
-                            detail=f"weakest class is {weakest.name}, {weakest.support:,} rows"))
+                            detail=f"weakest class is {weakest.name}; its {weakest.support:,} rows cannot be relied on "
+                                   f"to show less than {points(_visible_recall(weakest.support, config))} too few"))
     if config.max_ece < 1:
         checks.append(Check(name="calibration_error", passed=evaluation.ece <= config.max_ece, value=evaluation.ece,
                             rule=f"<= {config.max_ece:g}", detail=f"{evaluation.ece_bins} bins"))
@@ -139,7 +142,8 @@ def change_checks(contest: Contest, config: GateConfig) -> list[Check]:
         checks.append(_accuracy_change(contest.overall, config))
     if contest.macro_f1:
         checks.append(_no_lower("macro_f1_change", contest.macro_f1, config.max_macro_f1_drop, config,
-                                f"serving {contest.serving['macro_f1']:.4f}"))
+                                f"serving {contest.serving['macro_f1']:.4f}; a true loss of "
+                                f"{config.max_macro_f1_drop + _visible(contest.macro_f1):.2g} {SHOWN}"))
     if contest.calibration:
         checks.append(_calibration_change(contest.calibration, config))
     if config.max_slice_drop < 1:
@@ -163,6 +167,21 @@ def _no_lower(name: str, found: Interval, drop: float, config: GateConfig, remar
                  detail=f"{_told(found, scale)}; {remark}")
 
 
+def _visible(found: Interval) -> float:
+    """Return by how much the truth must be beyond a limit for all of an interval as wide as this to be, mostly.
+
+    Mostly is with probability POWER, where the interval's middle is about normal.
+    """
+    return (found.upper - found.lower) / 2 * (1 + float(ndtri(POWER) / ndtri(0.5 + found.level / 2)))
+
+
+def _visible_recall(rows: int, config: GateConfig) -> float:
+    """Return the same for the recall of a class at its limit, of which an evaluation has no interval."""
+    recall = config.min_class_recall
+    spread = math.sqrt(recall * (1 - recall) / rows)
+    return min(spread * float(ndtri(POWER) + ndtri(0.5 + config.confidence / 2)), recall)
+
+
 def _told(found: Interval, scale: str) -> str:
     return f"{found.level:.0%} interval {found.lower:{scale}} to {found.upper:{scale}}"
 
@@ -170,8 +189,8 @@ def _told(found: Interval, scale: str) -> str:
 def _accuracy_change(overall: Comparison, config: GateConfig) -> Check:
     drop, threshold = config.max_accuracy_drop, float(ndtri(0.5 - config.confidence / 2))
     least = detectable_loss(overall.rows, overall.gained / overall.rows, drop, threshold)
-    power = (f"a true loss of {points(least)} would be shown to break the limit with {POWER:.0%} chance"
-             if math.isfinite(least) else "no loss, however large, could be shown by so few rows")
+    power = (f"a true loss of {points(least)} {SHOWN}" if math.isfinite(least) else
+             "no loss, however large, could be shown by so few rows")
     remark = (f"of {overall.rows:,} rows only the candidate has {overall.gained:,} right, only the serving version "
               f"{overall.lost:,} (exact McNemar {chance(overall.p_value)}); {power}")
     return _no_lower("accuracy_change", overall.difference, drop, config, remark, "+.2%")
@@ -181,7 +200,8 @@ def _calibration_change(found: Interval, config: GateConfig) -> Check:
     value, bound = (found.upper, "upper bound ") if config.require_evidence else (found.estimate, "")
     return Check(name="calibration_error_change", passed=value <= config.max_ece_rise, value=value,
                  rule=f"{bound}<= {config.max_ece_rise:g}",
-                 detail=f"{_told(found, '+.4f')}; root mean square over the bins, less what chance adds")
+                 detail=f"{_told(found, '+.4f')}; root mean square over the bins, less what chance adds; a true rise "
+                        f"of {config.max_ece_rise + _visible(found):.2g} {SHOWN}")
 
 
 def _part_checks(parts: Sequence[Part], config: GateConfig) -> list[Check]:

@@ -146,6 +146,10 @@ def test_a_sample_that_cannot_show_it_is_refused_with_one_that_can(trial: Any, g
         AnalyseCanaryConfig(mode="observe").check_sample(20)
     with pytest.raises(ConfigError, match="counters do not tell sessions apart; set max_latency_increase=0"):
         AnalyseCanaryConfig(mode="observe", requests_per_session=20).check_sample(20)
+    observed = {"mode": "observe", "requests_per_session": 1, "max_latency_increase": 0.1}
+    with pytest.raises(ConfigError, match="cannot be told from counters: the predictor's buckets are 25% wide"):
+        AnalyseCanaryConfig.parse(observed | {"latency_floor_ms": 0}).check_sample(20)
+    AnalyseCanaryConfig.parse(observed | {"latency_floor_ms": 5}).check_sample(20)
     with pytest.raises(ConfigError, match=r"max_latency_increase: tolerance=0\.001 must be 0 or from 0.005"):
         AnalyseCanaryConfig(max_latency_increase=0.001).check_sample(20)
     with pytest.raises(ConfigError, match="one version gets about 1,000 at 20 %; set requests to 7200"):

@@ -1,5 +1,7 @@
 """The gate's rules by value: what is off makes no check, what fails says by how much."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -54,8 +56,9 @@ def test_limits_that_are_off_make_no_check() -> None:
     ({"min_accuracy": 0.8}, True, "71.12% to 86.66%"),
     ({"min_accuracy": 0.81}, False, "71.12% to 86.66%"),
     ({"min_accuracy": 0.8, "require_evidence": True}, False, "71.12% to 86.66%"),
-    ({"min_class_recall": 0.7}, True, "weakest class is bag, 50 rows"),
-    ({"min_class_recall": 0.71}, False, "weakest class is bag, 50 rows"),
+    ({"min_accuracy": 0.8}, True, "; a true accuracy of 68.89% would be shown to break the limit with 80% chance"),
+    ({"min_class_recall": 0.7}, True, "bag; its 50 rows cannot be relied on to show less than 18 points"),
+    ({"min_class_recall": 0.71}, False, "weakest class is bag; its 50 rows cannot be relied on"),
     ({"max_ece": 0.04}, True, "15 bins"),
     ({"max_ece": 0.03}, False, "15 bins"),
 ])
@@ -96,13 +99,25 @@ def test_f1_and_calibration_are_held_by_estimate_or_with_evidence_by_the_worse_e
 
     f1, calibration = change_checks(found, GateConfig.parse(options))
     assert (f1.name, f1.passed, f1.value, f1.rule) == ("macro_f1_change", True, -0.005, ">= -0.01")
-    assert f1.detail == "95% interval -0.0200 to +0.0100; serving 0.9000"
+    assert f1.detail == ("95% interval -0.0200 to +0.0100; serving 0.9000; a true loss of 0.031 would be shown to "
+                         "break the limit with 80% chance")
     assert (calibration.name, calibration.passed, calibration.rule) == ("calibration_error_change", True, "<= 0.01")
     assert calibration.detail.startswith("95% interval -0.0100 to +0.0300; root mean square over the bins")
+    assert calibration.detail.endswith("a true rise of 0.039 would be shown to break the limit with 80% chance")
 
     strict = change_checks(found, GateConfig.parse(options | {"require_evidence": True}))
     assert [(check.passed, check.value, check.rule) for check in strict] == [
         (False, -0.02, "lower bound >= -0.01"), (False, 0.03, "upper bound <= 0.01")]
+
+
+def test_a_truth_that_far_beyond_the_limit_is_shown_as_often_as_is_said() -> None:
+    """10,000 test sets of 400 rows, whose accuracy is what the check says it would show with 80 % chance."""
+    config = GateConfig(min_accuracy=0.8, **OFF)
+    [check] = absolute_checks(measured(320, 400), config)
+    truth = float(re.search(r"accuracy of ([\d.]+)%", check.detail)[1]) / 100
+    right = np.random.default_rng(0).binomial(400, truth, 10_000)
+    shown = {many: proportion(many, 400, 0.95).upper < 0.8 for many in set(right.tolist())}
+    assert np.mean([shown[many] for many in right.tolist()]) == pytest.approx(0.8, abs=0.04)
 
 
 def test_a_slice_blocks_when_the_loss_is_shown_and_is_listed_when_undecided() -> None:
