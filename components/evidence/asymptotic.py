@@ -118,7 +118,7 @@ class AsymptoticRateTest(SequentialTest):
         """Take (events, requests) of each version since the last update.
 
         Raises:
-            ContractError: more events than requests, or a count that is none.
+            ContractError: more events than requests, or a count that is none, or 2**53 of them.
         """
         self._waiting += counted(stable, canary)
         if self._waiting[1] and self._waiting[3]:
@@ -136,7 +136,7 @@ class AsymptoticRateTest(SequentialTest):
     @property
     def log_e(self) -> tuple[float, float]:
         worse, within = self._evidence(self.tolerance)
-        return worse, within if self.tolerance > 0 else -math.inf
+        return worse, within if self._can_be_within else -math.inf
 
     def _evidence(self, difference: float) -> tuple[float, float]:
         if not self._first:
@@ -159,7 +159,7 @@ class AsymptoticRateTest(SequentialTest):
                 f"(asymptotic: right for long samples, whatever requests have to do with each other)")
         if not self._first:
             text = f"{self.name}: nothing is said before {FEWEST * FIRST_LENGTH:,} canary requests (asymptotic)"
-        return Decision(self._settled, text, estimate, lower, upper, self.samples, *self.log_e, self.alpha, more)
+        return Decision(self._settled, text, estimate, lower, upper, self.samples, *self._shown, self.alpha, more)
 
     def _end(self, estimate: float, side: int) -> float:
         """Return the difference at which the evidence of a side reaches its threshold, by bisection."""
@@ -181,8 +181,10 @@ class AsymptoticRateTest(SequentialTest):
                 "first": self._first, "canary": self._canary}
 
     def _restore(self, state: State) -> None:
+        numbers = [state[name] for name in ("full", "length", "taken", "first", "canary")]
+        full, length, taken, self._first, self._canary = restored(numbers, np.zeros(5), 0).tolist()
+        if not (full < BATCHES and length >= FIRST_LENGTH):
+            raise ValueError(f"{full:g} batches of {length:g} requests")
         self._batches = Batches(restored(state["excess"], self._batches.excess),
-                                restored(state["weight"], self._batches.weight), int(state["full"]),
-                                float(state["length"]), float(state["taken"]))
-        self._waiting = restored(state["waiting"], self._waiting)
-        self._first, self._canary = float(state["first"]), float(state["canary"])
+                                restored(state["weight"], self._batches.weight, 0), int(full), length, taken)
+        self._waiting = restored(state["waiting"], self._waiting, 0)

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from scipy.special import log_expit, logit
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.decision import NEVER, Decision, plain
+from penstock.components.evidence.decision import Decision, changed, plain, somewhere
 from penstock.components.evidence.dependence import DRIFT, Clumping
-from penstock.components.evidence.sequential import SequentialTest, State, restored
+from penstock.components.evidence.sequential import SequentialTest, State, is_number, restored, tallied
 
 __all__ = ["CountTest", "Mixture", "evidence", "log_likelihood", "mixture"]
 
@@ -125,7 +125,8 @@ class CountTest(SequentialTest):
     every window, and with probability at most alpha it ever says `within` while it is at least that in every window.
     Both are for independent events, or blocks of them; where no block is stated and the versions' events are seen to
     come in bursts, no verdict falls. `samples` and `max_samples` are events of both versions: each of them is a draw,
-    whoever it came from.
+    whoever it came from. An update may come at any moment, at an event too, for each event is a draw of its own;
+    only the share must be one throughout, and not chosen because of what came in it.
 
     Args:
         tolerance: ratio of the rates minus 1: 0.5 allows one and a half times as many events; above -1.
@@ -153,29 +154,31 @@ class CountTest(SequentialTest):
         self._clumping = Clumping() if block == 1 else None  # who states a block has answered its question
 
     def update(self, stable: float, canary: float, share: float) -> None:
-        """Take what was counted since the last update.
+        """Take what was counted since the last update; call it whenever the share changes, too.
 
         Args:
-            stable: events of stable.
+            stable: events of stable, a whole number.
             canary: events of the canary.
             share: the canary's part of the traffic in this window. At 0 or 1 there is nothing to compare: whatever
                 was counted then, stragglers of the window before included, is left out of everything.
 
         Raises:
-            ContractError: a count is negative, or the share no share.
+            ContractError: a count is none, or both are 2**53 together, or the share is no share.
         """
-        if not all(map(math.isfinite, (stable, canary, share))) or min(stable, canary) < 0 or not 0 <= share <= 1:
-            raise ContractError(f"stable={stable} and canary={canary} must be counts of events, share={share} the "
-                                f"canary's part of the traffic, from 0 to 1")
-        if not 0 < share < 1 or not stable + canary:
+        counts = tallied([stable, canary], (2,))
+        if counts is None or not is_number(share) or not 0 <= share <= 1:
+            raise ContractError(f"stable={stable} and canary={canary} must be counts of events, below 2**53 together, "
+                                f"and share={share} the canary's part of the traffic, from 0 to 1")
+        share = float(share)  # a state may hold no number of numpy's
+        if not 0 < share < 1 or not counts.any():
             return
-        events = np.array([stable, canary], float) / self.block
+        events = counts / self.block
         self._likelihood += log_likelihood(self._bets.etas, self._null, events[0], events[1], share)
         self._now = evidence(self._bets, self._likelihood)
         self._best = np.maximum(self._best, self._now)
         self._events += events
         self._weighed += events * (share, 1 - share)
-        self._watch(stable, canary, share)
+        self._watch(float(counts[0]), float(counts[1]), share)
         self._share = share
         if not self._is_clumped():
             self._settle()
@@ -198,18 +201,16 @@ class CountTest(SequentialTest):
     @property
     def log_e(self) -> tuple[float, float]:
         worse, within = self._now[:, self._row]
-        return float(worse), float(within) if self.tolerance > 0 else -math.inf
+        return float(worse), float(within) if self._can_be_within else -math.inf
 
     def decide(self) -> Decision:
         """Say what is known now; `estimate`, `lower` and `upper` are ratios minus 1, infinite where unbounded."""
         stable, canary = self._weighed
         estimate = (float(canary / stable) if stable else math.inf if canary else 1.0) - 1
         lower, upper = self._bounds()
-        withheld = self._settled == "undecided" and self._is_clumped()
-        worse, within = (-math.inf, -math.inf) if withheld else self.log_e  # nor may it decide for many metrics
-        more = NEVER if withheld else self._more(self._growth())
+        more = self._more(self._growth())
         return Decision(self._settled, self._explain(estimate, lower, upper, more), estimate, lower, upper,
-                        self.samples, worse, within, self.alpha, more)
+                        self.samples, *self._shown, self.alpha, more)
 
     def _bounds(self) -> tuple[float, float]:
         """Return the confidence sequence, its best ends so far; it ends at the first ratio that is not ruled out."""
@@ -240,11 +241,11 @@ class CountTest(SequentialTest):
         if self._settled == "worse":
             # The bound is sought from the smallest ratio on, so it may stay behind the verdict where little was seen.
             beyond = f"at least {_times(lower)}" if lower >= self.tolerance else "more than there may be"
-            return f"{text}, {beyond}; {allowed}"
+            return f"{text}, {beyond}; {allowed}{changed(lower, upper)}"
         if self._settled == "within":
             end = f"at most {_times(upper)}" if upper <= self.tolerance else "no more than there may be"
-            return f"{text}, {end}; {allowed}"
-        ends = (f"somewhere from {_times(lower)} to {_times(upper)}" if math.isfinite(upper)
+            return f"{text}, {end}; {allowed}{changed(lower, upper)}"
+        ends = (somewhere(lower, upper, _times) if math.isfinite(upper)
                 else f"at least {_times(lower)}" if lower > -1 else "nothing shown yet")
         text = f"{text}, {ends}; {allowed}"
         if self._clumping and self._is_clumped():
@@ -260,10 +261,12 @@ class CountTest(SequentialTest):
 
     def _restore(self, state: State) -> None:
         self._likelihood = restored(state["likelihood"], self._likelihood)
-        self._best = restored(state["best"], self._best)
-        self._events = restored(state["events"], self._events)
-        self._weighed = restored(state["weighed"], self._weighed)
+        self._best = restored(state["best"], self._best, 0)
+        self._events = restored(state["events"], self._events, 0)
+        self._weighed = restored(state["weighed"], self._weighed, 0)
         self._now, self._share = evidence(self._bets, self._likelihood), float(state["share"])
+        if not 0 <= self._share < 1:
+            raise ValueError(f"a share of {self._share}")
         self._clumping = Clumping.from_state(state["clumping"]) if self._clumping else None
 
 

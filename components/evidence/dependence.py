@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import betaln
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.sequential import State
+from penstock.components.evidence.sequential import State, restored
 
 __all__ = ["Clumping", "ClumpingSeen", "by_session", "clump_evidence", "clumping_log_e"]
 
@@ -219,8 +219,7 @@ class Clumping:
             ValueError: the state is damaged.
         """
         clumping = cls(state["alpha"])
-        seen = ClumpingSeen(*(np.array(part, float) for part in state["seen"]))
-        if [part.shape for part in seen] != [part.shape for part in clumping._seen]:
-            raise ValueError("the state of Clumping is damaged")
-        clumping._seen = seen
+        begun = clumping._seen._asdict()
+        clumping._seen = ClumpingSeen(*(restored(saved, like, -math.inf if name == "log_wealth" else 0)
+                                        for (name, like), saved in zip(begun.items(), state["seen"], strict=True)))
         return clumping

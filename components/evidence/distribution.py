@@ -14,7 +14,7 @@ from penstock.components.evidence.decision import NEVER, Decision
 from penstock.components.evidence.histogram import Bins, holder
 from penstock.components.evidence.latency import LatencyTest
 from penstock.components.evidence.quantile import Waiting, log_mix
-from penstock.components.evidence.sequential import State, restored
+from penstock.components.evidence.sequential import State, is_number, restored
 
 __all__ = ["DistributionTest", "Everywhere"]
 
@@ -127,8 +127,8 @@ class DistributionTest(LatencyTest):
 
     def __init__(self, tolerance: float, alpha: float = 0.05, *, cdf_tolerance: float = 0.0, block: int = 1,
                  max_samples: int = 0, name: str = "", floor: float = 0.0) -> None:
-        if cdf_tolerance and not SMALLEST_SHARE <= cdf_tolerance <= 0.5:
-            raise ConfigError(f"cdf_tolerance={cdf_tolerance:g} must be a share of requests from "
+        if not is_number(cdf_tolerance) or (cdf_tolerance and not SMALLEST_SHARE <= cdf_tolerance <= 0.5):
+            raise ConfigError(f"cdf_tolerance={cdf_tolerance!r} must be a share of requests from "
                               f"{SMALLEST_SHARE} to 0.5, for example 0.02, or 0 to say nothing but worse")
         self.cdf_tolerance = float(cdf_tolerance)
         self._everywhere: Everywhere | None = None
@@ -180,5 +180,7 @@ class DistributionTest(LatencyTest):
 
     def _restore(self, state: State) -> None:
         super()._restore(state)
+        if self._settled == "within" and not self._everywhere:
+            raise ValueError("within without a cdf_tolerance")
         if self._everywhere:
             self._everywhere.restore(state["everywhere"])

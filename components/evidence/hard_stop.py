@@ -5,6 +5,7 @@ Whether the canary is a little worse is for the other tests to say.
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.capital import Seen, Window, bet, capital
 from penstock.components.evidence.decision import NEVER, Decision
 from penstock.components.evidence.rate import difference_gamblers
-from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted
+from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted, restored
 
 __all__ = ["HardStop", "common_tail", "fires", "limit_tail", "spent"]
 
@@ -92,7 +93,8 @@ class HardStop(SequentialTest):
 
     Fires in one interval, or never; so it says `worse` or `undecided`. With probability at most alpha it ever fires
     while in each interval the canary keeps the limit or is no worse than stable. The evidence is a bet of everything:
-    1 / alpha when it has fired, nothing before, so that `combining` can weigh it like any other.
+    1 / alpha when it has fired, nothing before, so that `combining` can weigh it like any other. An interval ends by
+    the clock or after a count of requests, never because of an error in it.
 
     Args:
         limit: share of the canary's requests that may fail, inside (0, 1).
@@ -100,6 +102,7 @@ class HardStop(SequentialTest):
     """
 
     DEFAULT_NAME = "hard stop"
+    TOLERANCE: ClassVar[tuple[str, float]] = "limit", 0.5
 
     def __init__(self, limit: float = 0.5, alpha: float = 0.005, *, block: int = 1, name: str = "") -> None:
         super().__init__(limit, alpha, block=block, name=name)
@@ -122,7 +125,7 @@ class HardStop(SequentialTest):
             canary: the same of the canary.
 
         Raises:
-            ContractError: more errors than requests, or a count that is none.
+            ContractError: more errors than requests, or a count that is none, or 2**53 of them.
         """
         counts = counted(stable, canary)
         if self._settled == "worse" or not counts[1] or not counts[3]:
@@ -145,6 +148,10 @@ class HardStop(SequentialTest):
     @property
     def samples(self) -> int:
         return int(self._requests)
+
+    @property
+    def _can_be_within(self) -> bool:
+        return False
 
     @property
     def log_e(self) -> tuple[float, float]:
@@ -180,9 +187,13 @@ class HardStop(SequentialTest):
                 "crash": self._crash}
 
     def _restore(self, state: State) -> None:
-        a, b, c, d = map(float, state["last"])
-        self._intervals, self._requests, self._last = int(state["intervals"]), float(state["requests"]), (a, b, c, d)
+        a, b, c, d = restored(state["last"], np.zeros(4), 0).tolist()
+        intervals, requests = restored([state["intervals"], state["requests"]], np.zeros(2), 0).tolist()
+        self._intervals, self._requests, self._last = int(intervals), requests, (a, b, c, d)
         self._crash = str(state["crash"])
+        fired = self._settled == "worse"
+        if (self._crash and not fired) or (fired and not (self._crash or intervals)):
+            raise ValueError(f"{self._settled} after {self._intervals} intervals, crash {self._crash!r}")
 
 
 def _choose(n: Floats, k: Floats) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.errors import ContractError
+from penstock.components.evidence.sequential import numeric
 
 __all__ = ["Bins", "filled", "holder", "log_bins", "prometheus_bins"]
 
@@ -47,9 +48,10 @@ class Bins(NamedTuple):
         Raises:
             ContractError: not one-dimensional, or with a value that no latency has.
         """
-        seconds = np.asarray(values, float)
-        if seconds.ndim != 1:
-            raise ContractError(f"the latencies of {what} have shape {seconds.shape}; give one list of seconds")
+        seconds = numeric(values)
+        if seconds is None or seconds.ndim != 1:
+            shape = "are no numbers" if seconds is None else f"have shape {seconds.shape}"
+            raise ContractError(f"the latencies of {what} {shape}; give one list of seconds, such as [0.021, 0.034]")
         wrong = ~(np.isfinite(seconds) & (seconds >= 0))
         if wrong.any():
             raise ContractError(f"{wrong.sum()} latencies of {what} are no number of seconds, the first is "
@@ -123,12 +125,12 @@ def prometheus_bins(bounds: npt.ArrayLike, tolerance: float, ratios: npt.ArrayLi
         floor: as for `log_bins`.
 
     Raises:
-        ContractError: not ascending, not positive, none finite, or not one-dimensional.
+        ContractError: not ascending, not positive, none finite, not one-dimensional, or no numbers.
     """
-    ends = np.asarray(bounds, float)
-    if ends.ndim != 1 or not np.isfinite(ends[:-1]).all() or not (len(ends) and 0 < ends[0] < math.inf) or \
-            not (np.diff(ends) > 0).all():
-        raise ContractError(f"bounds={ends} must be the upper ends of buckets in seconds, positive and ascending, "
+    ends = numeric(bounds)
+    if ends is None or ends.ndim != 1 or not np.isfinite(ends[:-1]).all() or \
+            not (len(ends) and 0 < ends[0] < math.inf) or not (np.diff(ends) > 0).all():
+        raise ContractError(f"bounds={bounds!r} must be the upper ends of buckets in seconds, positive and ascending, "
                             f"such as [0.1, 0.25, 0.5, inf]")
     edges = np.concatenate([[0.0], ends, [] if math.isinf(ends[-1]) else [math.inf]])
     rows = [_thresholds(edges, np.maximum((1 + tolerance) * edges, edges + floor))]

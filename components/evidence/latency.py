@@ -11,11 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError, ContractError
-from penstock.components.evidence.decision import NEVER, Decision, Verdict, plain
+from penstock.components.evidence.decision import NEVER, Decision, Verdict, changed, plain, somewhere
 from penstock.components.evidence.histogram import Bins, log_bins, prometheus_bins
 from penstock.components.evidence.quantile import Quantile, Ratio
 from penstock.components.evidence.rate import RateTest
-from penstock.components.evidence.sequential import HOPELESS, SequentialTest, State
+from penstock.components.evidence.sequential import (
+    HOPELESS,
+    SequentialTest,
+    State,
+    is_number,
+    numeric,
+    restored,
+    tallied,
+)
 
 __all__ = ["LatencyTest"]
 
@@ -47,7 +55,8 @@ class LatencyTest(SequentialTest):
     the versions compare far from it is not looked at.
 
     Requests are independent within a window, or given to the versions at random, whatever latency depends on: by a
-    share that stays as it is within the window, and with updates that do not wait for one of the versions.
+    share that stays as it is within the window. Updates come by the clock or by a count of requests of both versions,
+    never because of a latency in them.
 
     `worse` falls when the evidence of one of Q quantiles reaches Q / alpha: a union bound, for their windows end at
     different times, and Ville's inequality does not cover a mean of them (Choe and Ramdas, arXiv 2402.09698). `within`
@@ -70,14 +79,17 @@ class LatencyTest(SequentialTest):
         if block > 1:
             raise ConfigError(f"block={block}: latencies cannot be tested in blocks; give one latency per session, for "
                               f"example its slowest or its median, and leave block at 1")
-        if not quantiles or not all(0 < q < 1 for q in quantiles) or len(set(quantiles)) < len(quantiles):
-            raise ConfigError(f"quantiles={tuple(quantiles)} must lie between 0 and 1, each once, such as (0.5, 0.99)")
+        listed = numeric(quantiles)
+        if listed is None or listed.ndim != 1 or not listed.size or not ((listed > 0) & (listed < 1)).all() or \
+                len(set(listed.tolist())) < listed.size:
+            raise ConfigError(f"quantiles={quantiles!r} must be a list of numbers between 0 and 1, each once, such as "
+                              f"(0.5, 0.99)")
         if tolerance <= -1 or 0 < abs(tolerance) < FINEST or tolerance > FARTHEST / 2:
             raise ConfigError(f"tolerance={tolerance:g} must be 0 or from {FINEST} to {FARTHEST / 2:g}: 0.1 is 10 % "
                               f"slower; for less, give 0 and a floor in seconds")
-        if not (math.isfinite(floor) and floor >= 0):
-            raise ConfigError(f"floor={floor} must be seconds, 0 or more")
-        self.quantiles, self.floor = tuple(float(q) for q in quantiles), float(floor)
+        if not is_number(floor) or floor < 0:
+            raise ConfigError(f"floor={floor!r} must be seconds, 0 or more")
+        self.quantiles, self.floor = tuple(listed.tolist()), float(floor)
         self._bounds: list[float] | None = None  # upper ends of Prometheus' buckets; None: latencies are counted here
         self._samples = 0
         self._begun = False
@@ -111,7 +123,7 @@ class LatencyTest(SequentialTest):
             canary_counts: (K,) the same of the canary.
 
         Raises:
-            ContractError: bounds or counts are not as said, or the test has begun otherwise.
+            ContractError: bounds or counts are not as said, or 2**53 together, or the test has begun otherwise.
         """
         bins = prometheus_bins(bounds, self.tolerance, _ratios(self.tolerance), self.floor)
         ends = [float(end) for end in bins.edges[1:-1]]
@@ -178,13 +190,13 @@ class LatencyTest(SequentialTest):
         reason = self._explain(self._evidence[q], self._settled, Ratio(*worst[2:5]), more)
         if self._settled == "within" and len(alone) > 1:
             reason += f"; {', '.join(_name(each) for each in alone if each != q)} too"
-        return Decision(self._settled, reason, *worst[2:5], self._samples, *self.log_e, self.alpha, more)
+        return Decision(self._settled, reason, *worst[2:5], self._samples, *self._shown, self.alpha, more)
 
     def _badness(self, q: float, decision: Decision) -> tuple[bool, bool, float, float]:
         """Return what makes a quantile the one to speak of: not seen, not within, or most of all for `worse`."""
         undecided = self._settled == "undecided"
         return (undecided and self._evidence[q].coarse is not None, undecided and decision.verdict != "within",
-                decision.log_e_worse, q)
+                self._evidence[q].log_e[0], q)
 
     def share_above(self, bound: float, tolerance: float = 0.01) -> RateTest:
         """Return a test that counts requests slower than a bound, for buckets too wide for a quantile.
@@ -204,8 +216,9 @@ class LatencyTest(SequentialTest):
 
     def _alone(self, evidence: Quantile) -> Decision:
         ratio = evidence.ratio(math.log(1 / self.alpha))
-        worse, within = evidence.log_e
-        more = self._needed(evidence, ratio.estimate) if evidence.verdict == "undecided" else 0
+        is_open = evidence.verdict == "undecided"
+        more = self._needed(evidence, ratio.estimate) if is_open else 0
+        worse, within = (-math.inf, -math.inf) if is_open and self._is_over() else evidence.log_e
         return Decision(evidence.verdict, self._explain(evidence, evidence.verdict, ratio, more), *ratio, evidence.used,
                         worse, within if self._can_be_within else -math.inf, self.alpha, more)
 
@@ -235,11 +248,11 @@ class LatencyTest(SequentialTest):
         text = f"{what}: {_percent(ratio.estimate)} against stable's in {evidence.used:,} canary requests"
         if verdict == "worse":  # where a floor is what it exceeds, the ratio alone may show nothing
             beyond = f"at least {_percent(ratio.lower)}" if ratio.lower >= self.tolerance else "slower than it may be"
-            return f"{text}, {beyond}; {allowed}"
+            return f"{text}, {beyond}; {allowed}{changed(ratio.lower, ratio.upper)}"
         if verdict == "within":
             end = f"at most {_percent(ratio.upper)}" if ratio.upper <= self.tolerance else "no slower than it may be"
-            return f"{text}, {end}; {allowed}"
-        text = f"{text}, somewhere from {_percent(ratio.lower)} to {_percent(ratio.upper)}; {allowed}"
+            return f"{text}, {end}; {allowed}{changed(ratio.lower, ratio.upper)}"
+        text = f"{text}, {somewhere(ratio.lower, ratio.upper, _percent)}; {allowed}"
         if not self._can_be_within and ratio.estimate <= 0:
             return f"{text}: that a canary is not slower by anything at all cannot be shown"
         return f"{text}: {self._outlook(more, 'canary requests')}"
@@ -257,7 +270,7 @@ class LatencyTest(SequentialTest):
             self._bounds = [float(end) for end in state["bounds"]]
             ratios = _ratios(self.tolerance)
             self._begin(prometheus_bins(self._bounds, self.tolerance, ratios, self.floor), ratios)
-        self._begun, self._samples = bool(state["begun"]), int(state["samples"])
+        self._begun, self._samples = bool(state["begun"]), int(restored(state["samples"], np.zeros(()), 0))
         for evidence, saved in zip(self._evidence.values(), state["quantiles"], strict=True):
             evidence.restore(saved)
 
@@ -271,8 +284,8 @@ def _name(quantile: float) -> str:
 
 
 def _counts(given: npt.ArrayLike, buckets: int, bins: int) -> Ints:
-    counts = np.asarray(given, float)
-    if counts.shape != (buckets,) or not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1).any():
-        raise ContractError(f"the counts {counts.tolist()} must be {buckets} whole numbers, one for each bucket, "
-                            f"not cumulative and not negative")
+    counts = tallied(given, (buckets,))
+    if counts is None:
+        raise ContractError(f"the counts {given!r} must be {buckets} whole numbers, one for each bucket, not "
+                            f"cumulative, not negative, and below 2**53 together")
     return np.append(counts, np.zeros(bins - buckets)).astype(np.int64)

@@ -5,7 +5,9 @@ which class is right.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,9 @@ import numpy.typing as npt
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.capital import capital
 from penstock.components.evidence.class_sets import MixSeen, distance, set_bet, subsets, within_gamblers, worse_bet
-from penstock.components.evidence.decision import Decision, plain
+from penstock.components.evidence.decision import Decision, changed, plain
 from penstock.components.evidence.rate import difference_gamblers
-from penstock.components.evidence.sequential import SequentialTest, State, restored
+from penstock.components.evidence.sequential import SequentialTest, State, restored, tallied
 
 __all__ = ["MOST_FOR_WITHIN", "MixTest", "confidence_bins"]
 
@@ -59,7 +61,8 @@ class MixTest(SequentialTest):
     may breathe as it likes. With probability at most alpha the test ever says `worse` while the distance is at most
     `minimum_effect` in every window. With probability at most alpha it ever says `within` while one and the same set of
     classes differs by `minimum_effect` at least in every window: moves that turn round from window to window, and
-    leave no difference over several, are not covered. `within` is offered for up to 10 classes.
+    leave no difference over several, are not covered. `within` is offered for up to 10 classes. Both are for updates
+    that come by the clock or by a count of requests, never because of an answer in them.
 
     Args:
         classes: their number, or their names.
@@ -71,13 +74,15 @@ class MixTest(SequentialTest):
     """
 
     DEFAULT_NAME = "answers"
+    TOLERANCE: ClassVar[tuple[str, float]] = "minimum_effect", 0.02
 
     def __init__(self, classes: int | Sequence[str], minimum_effect: float, alpha: float = 0.05, *, block: int = 1,
                  max_samples: int = 0, name: str = "") -> None:
         super().__init__(minimum_effect, alpha, block=block, max_samples=max_samples, name=name)
-        self.classes = [str(i) for i in range(classes)] if isinstance(classes, int) else list(map(str, classes))
+        self.classes = _names(classes)
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise ConfigError(f"classes={classes!r} must be two or more, each named once")
+            raise ConfigError(f"classes={classes!r} must be two or more, each named once: give how many there are, "
+                              f"such as 10, or their names, such as ['cat', 'dog']")
         minimum_effect = self.tolerance
         if not 0 <= minimum_effect < 1:
             raise ConfigError(f"minimum_effect={minimum_effect:g} is a distance from 0 to 1, for example 0.02")
@@ -92,23 +97,28 @@ class MixTest(SequentialTest):
         self._best = np.zeros(len(nulls)), np.zeros(4)  # highest evidence of each row so far
         self._seen = MixSeen.nothing((), count)
         self._waiting = np.zeros((2, count))
+        self._now = self._evidence()
 
     def update(self, stable: npt.ArrayLike, canary: npt.ArrayLike) -> None:
-        """Take what was answered since the last update.
+        """Take what was answered since the last update; call it whenever the share of traffic changes, too.
+
+        A window in which two shares are mixed compares one version's early answers with the other's late ones.
 
         Args:
-            stable: (classes,) answers of stable per class.
+            stable: (classes,) answers of stable per class, whole numbers.
             canary: the same of the canary.
 
         Raises:
-            ContractError: another number of classes, or a count that is none.
+            ContractError: another number of classes, or a count that is none, or 2**53 of them.
         """
-        for version, counts in (("stable", stable), ("canary", canary)):
-            found = np.asarray(counts, float)
-            if found.shape != (len(self.classes),) or not np.isfinite(found).all() or (found < 0).any():
-                raise ContractError(f"{version}={found.tolist()} must be {len(self.classes)} counts, one per class "
-                                    f"({', '.join(self.classes[:3])} ...), none negative")
-        self._waiting += np.array([stable, canary], float)
+        found = []
+        for version, given in (("stable", stable), ("canary", canary)):
+            counts = tallied(given, (len(self.classes),))
+            if counts is None:
+                raise ContractError(f"{version}={given!r} must be {len(self.classes)} whole numbers, one per class "
+                                    f"({', '.join(self.classes[:3])} ...), none negative, below 2**53 together")
+            found.append(counts)
+        self._waiting += np.array(found)
         if (self._waiting.sum(axis=1) >= self.block).all():
             self._close(*(self._waiting / self.block))
             self._waiting[:] = 0
@@ -120,7 +130,8 @@ class MixTest(SequentialTest):
             # add no evidence: it costs 5e-7 a window.
             self._within_wealth = np.floor(
                 1e6 * (self._within_wealth + set_bet(self._within, self._seen, stable, canary, self._sets))) / 1e6
-        self._best = np.maximum(self._best[0], self._evidence()[0]), np.maximum(self._best[1], self._evidence()[1])
+        self._now = self._evidence()  # kept: `decide` asks for it three times
+        self._best = np.maximum(self._best[0], self._now[0]), np.maximum(self._best[1], self._now[1])
         self._seen = self._seen.after(stable, canary)
         self._settle()
 
@@ -136,8 +147,12 @@ class MixTest(SequentialTest):
 
     @property
     def log_e(self) -> tuple[float, float]:
-        worse, within = self._evidence()
+        worse, within = self._now
         return float(worse[self._row]), float(within[1])
+
+    @property
+    def _can_be_within(self) -> bool:
+        return self._within is not None
 
     def decide(self) -> Decision:
         """Say what is known now; `estimate`, `lower` and `upper` are total variation distances."""
@@ -151,7 +166,7 @@ class MixTest(SequentialTest):
         upper = float(self._within.nulls[below[::-1]].min(initial=1.0)) if self._within else 1.0
         more = self._more(self._growth(estimate))
         return Decision(self._settled, self._explain(estimate, lower, upper, more), estimate, lower, upper,
-                        self.samples, *self.log_e, self.alpha, more)
+                        self.samples, *self._shown, self.alpha, more)
 
     def _growth(self, estimate: float) -> float:
         """Estimate the evidence per canary request if the truth is what it looks like."""
@@ -169,7 +184,7 @@ class MixTest(SequentialTest):
         moved = f"class {self.classes[most]} moved most, {self._seen.moves[most] * 100:+.1f} points"
         text = (f"{self.name}: beyond chance {estimate * 100:.1f} of 100 {self.name} changed class in {canary:,.0f} "
                 f"{unit} of the canary; {moved}")
-        allowed = f"{plain(self.tolerance * 100)} of 100 may"
+        allowed = f"{plain(self.tolerance * 100)} of 100 may{changed(lower, upper)}"
         if self._settled == "worse":
             return f"{text}; more than {plain(max(lower, self.tolerance) * 100)} of 100 changed, {allowed}"
         if self._settled == "within":
@@ -192,6 +207,18 @@ class MixTest(SequentialTest):
     def _restore(self, state: State) -> None:
         self._worse_wealth = restored(state["worse"], self._worse_wealth)
         self._within_wealth = restored(state["within"], self._within_wealth)
-        self._best = restored(state["best"][0], self._best[0]), restored(state["best"][1], self._best[1])
-        self._seen = MixSeen(*(restored(saved, part) for saved, part in zip(state["seen"], self._seen, strict=True)))
-        self._waiting = restored(state["waiting"], self._waiting)
+        self._best = restored(state["best"][0], self._best[0], 0), restored(state["best"][1], self._best[1], 0)
+        stable, canary, excess, weight = state["seen"]
+        self._seen = MixSeen(restored(stable, self._seen.stable, 0), restored(canary, self._seen.canary, 0),
+                             restored(excess, self._seen.excess), restored(weight, self._seen.weight, 0))
+        self._waiting = restored(state["waiting"], self._waiting, 0)
+        self._now = self._evidence()
+
+
+def _names(classes: object) -> list[str]:
+    """Return names of classes, none where they are neither counted nor listed."""
+    if isinstance(classes, Integral):
+        return [str(number) for number in range(int(classes))]
+    if isinstance(classes, str | bytes) or not isinstance(classes, Iterable):
+        return []
+    return [str(name) for name in classes]

@@ -63,6 +63,11 @@ class Rung(NamedTuple):
 def samples_needed(test: SequentialTest, baseline: float, effect: float, share: float, power: float = 0.9) -> int:
     """Return the requests of both versions together until the right verdict has fallen with probability `power`.
 
+    Refused are a `DistributionTest`, which says `within` by windows over the whole distribution, and no roll-out draws
+    one; a `HardStop`, which never says `within` and judges each interval by itself, so its length would decide; an
+    `AsymptoticRateTest`, whose batches are not drawn; and a `LatencyTest` with a floor: what so many seconds are
+    relative to stable's latency is not known before.
+
     Args:
         test: with its tolerance, alpha and block; what it has seen does not count.
         baseline: RateTest: stable's share of events. Others: see `rehearsal`.
@@ -71,7 +76,7 @@ def samples_needed(test: SequentialTest, baseline: float, effect: float, share: 
 
     Raises:
         TooClose: no number of requests can tell.
-        ConfigError: an argument is out of its range, or the test ends before it can tell.
+        ConfigError: the test cannot be planned, an argument is out of its range, or the test ends before it can tell.
     """
     return cost(test, baseline, effect, share, power).requests
 
@@ -95,7 +100,7 @@ def cost(test: SequentialTest, baseline: float, effect: float, share: float | Se
     Raises: see `samples_needed`.
     """
     right = _right_verdict(test, effect)
-    ladder = (Rung(share),) if isinstance(share, int | float) else tuple(share)
+    ladder = (Rung(float(share)),) if isinstance(share, int | float | np.floating) else tuple(share)
     for rung in ladder:
         if not 0 < rung.share < 1:
             raise ConfigError(f"share={rung.share:g} must be between 0 and 1, for example 0.05 for 5 % of the requests")

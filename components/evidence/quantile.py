@@ -4,7 +4,7 @@ Counts in bins come in. Knows nothing of where they come from, and words no repo
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -89,13 +89,15 @@ class Waiting:
         """Take what `to_state` returned.
 
         Raises:
-            ValueError: the size is none.
+            ValueError: the size is none, or a count.
         """
         self.size = int(state["size"])
         if self.size < 1:
             raise ValueError(f"a window of {self.size} requests")
         for at, stable, canary in state["counts"]:
-            self.counts[:, at] = stable, canary
+            if min(at, stable, canary) < 0:
+                raise ValueError(f"{stable} and {canary} requests in bin {at}")
+            self.counts[:, at] = int(stable), int(canary)
 
 
 def following(aim: int, stable: int, canary: int) -> int:
@@ -189,10 +191,14 @@ class Quantile:
         """Take what `to_state` returned.
 
         Raises:
-            ValueError: it is of other bins or other bets.
+            ValueError: it is of other bins or other bets, or no state at all.
         """
         self._wealth = restored(state["wealth"], self._wealth)
-        self._best, self._score = restored(state["best"], self._best), restored(state["score"], self._score)
+        self._best, self._score = restored(state["best"], self._best, 0), restored(state["score"], self._score)
         self._waiting.restore(state["waiting"])
-        self._information, self.used = float(state["information"]), int(state["used"])
-        self.coarse, self.verdict = state["coarse"], state["verdict"]
+        information, used = restored([state["information"], state["used"]], np.zeros(2), 0).tolist()
+        self._information, self.used = information, int(used)
+        self.coarse = None if state["coarse"] is None else int(state["coarse"])
+        self.verdict = state["verdict"]
+        if self.verdict not in get_args(Verdict) or not 0 <= (self.coarse or 0) < len(self._bins.coarse):
+            raise ValueError(f"verdict {self.verdict!r}, bin {self.coarse!r}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.capital import Gamblers, Seen, Window, bet, capital
-from penstock.components.evidence.decision import NEVER, Decision, plain
+from penstock.components.evidence.decision import Decision, changed, plain, somewhere
 from penstock.components.evidence.dependence import Clumping
 from penstock.components.evidence.sequential import Counts, SequentialTest, State, counted, restored
 
@@ -57,6 +57,11 @@ class RateTest(SequentialTest):
     most alpha it ever says `within` while p_canary - p_stable >= tolerance in every window. Both are for independent
     requests, or blocks of them; where no block is stated and events are seen to come in bursts, no verdict falls.
 
+    Both are also for updates that come by the clock or by a count of requests, never because of what is in them. Of
+    tests that were updated at each error of stable, so that every window ended with one, 20 % said `within` at the
+    tolerance, with alpha at 5 % (docs/statistics.md). An update after every single request is fine, and `decide` may be
+    called whenever.
+
     Args:
         tolerance: absolute difference of shares: 0.001 is 0.1 points; at most 0.95 in size.
     """
@@ -80,14 +85,16 @@ class RateTest(SequentialTest):
         self._contrast = np.zeros(2)  # sums of weight x difference, and of weight (Mantel and Haenszel 1959)
 
     def update(self, stable: Counts, canary: Counts) -> None:
-        """Take what was counted since the last update.
+        """Take what was counted since the last update; call it whenever the share of traffic changes, too.
+
+        A window in which two shares are mixed compares one version's early requests with the other's late ones.
 
         Args:
-            stable: events and requests of stable.
+            stable: events and requests of stable; parts of events as `by_session` has them, but whole requests.
             canary: the same of the canary.
 
         Raises:
-            ContractError: more events than requests, or a count that is none.
+            ContractError: more events than requests, or a count that is none, or 2**53 of them.
         """
         self._waiting += counted(stable, canary)
         if self._waiting[1] and self._waiting[3]:
@@ -117,17 +124,15 @@ class RateTest(SequentialTest):
     @property
     def log_e(self) -> tuple[float, float]:
         worse, within = self._evidence()[:, self._row]
-        return float(worse), float(within) if self.tolerance > 0 else -math.inf
+        return float(worse), float(within) if self._can_be_within else -math.inf
 
     def decide(self) -> Decision:
         """Say what is known now; `estimate`, `lower` and `upper` are differences of shares, canary minus stable."""
         estimate = float(self._contrast[0] / self._contrast[1]) if self._contrast[1] else 0.0
         lower, upper = self._bounds()
-        withheld = self._settled == "undecided" and self._is_clumped()
-        worse, within = (-math.inf, -math.inf) if withheld else self.log_e  # nor may it decide for many metrics
-        more = NEVER if withheld else self._more(self._growth(estimate))
+        more = self._more(self._growth(estimate))
         return Decision(self._settled, self._explain(estimate, lower, upper, more), estimate, lower, upper,
-                        self.samples, worse, within, self.alpha, more)
+                        self.samples, *self._shown, self.alpha, more)
 
     def _evidence(self) -> npt.NDArray[np.float64]:
         return np.stack([capital(gamblers, wealth) for gamblers, wealth in zip(self._sides, self._wealth, strict=True)])
@@ -164,11 +169,11 @@ class RateTest(SequentialTest):
         if self._settled == "worse":
             # The bound is sought from -100 points on, so it may stay behind the verdict where little was seen.
             beyond = f"at least {lower * 100:+.2f}" if lower >= self.tolerance else "more than there may be"
-            return f"{text}, {beyond}; {allowed}"
+            return f"{text}, {beyond}; {allowed}{changed(lower, upper)}"
         if self._settled == "within":
             end = f"at most {upper * 100:+.2f}" if upper <= self.tolerance else "no more than there may be"
-            return f"{text}, {end}; {allowed}"
-        text = f"{text}, somewhere from {lower * 100:+.2f} to {upper * 100:+.2f}; {allowed}"
+            return f"{text}, {end}; {allowed}{changed(lower, upper)}"
+        text = f"{text}, {somewhere(lower, upper, lambda end: f'{end * 100:+.2f}')}; {allowed}"
         if self._clumping and self._is_clumped():
             return f"{text}: no verdict, because {self._clumping.warning(self.name)}"
         if self.tolerance <= 0 and estimate <= 0:
@@ -182,8 +187,8 @@ class RateTest(SequentialTest):
 
     def _restore(self, state: State) -> None:
         self._wealth = restored(state["wealth"], self._wealth)
-        self._best = restored(state["best"], self._best)
-        self._seen = Seen(*restored(state["seen"], np.array(self._seen)))
-        self._waiting = restored(state["waiting"], self._waiting)
+        self._best = restored(state["best"], self._best, 0)
+        self._seen = Seen(*restored(state["seen"], np.array(self._seen), 0))
+        self._waiting = restored(state["waiting"], self._waiting, 0)
         self._contrast = restored(state["contrast"], self._contrast)
         self._clumping = Clumping.from_state(state["clumping"]) if self._clumping else None

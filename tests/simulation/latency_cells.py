@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from latency_peers import climbing_table, power_table
+from latency_peers import climbing_table, fixed_sample, power_table
 from latency_traffic import DRIFT, REQUESTS, SWING, TOLERANCE, TRAFFIC, WINDOWS, Cell, Window, ranks, windows
 from table import ALPHA, Table, lower_bound, written
 
@@ -104,7 +104,8 @@ def error_tables(runs: int, seed: int, rows: tuple[tuple[float, float, int], ...
         bets = every.setdefault(quantile, Bets(quantile))
         cells = [Cell(traffic, quantile, share, looks) for traffic in TRAFFIC]
         found = [counts(cell, bets, runs, seed) for cell in cells]
-        row = (name(quantile), f"{share * 100:g} %", f"{looks:,}", f"{min(canary for _, canary in found):,.0f}")
+        horizon = round(min(canary for _, canary in found))
+        row = (name(quantile), f"{share * 100:g} %", f"{looks:,}", f"{horizon:,}", of_fixed(horizon, quantile, share))
         for at in range(len(QUESTIONS)):
             ever = [each[at] for each, _ in found]
             lines[at].append((*row, *(written(count, runs) for count in ever)))
@@ -115,7 +116,7 @@ def error_tables(runs: int, seed: int, rows: tuple[tuple[float, float, int], ...
                   f"Runs in per cent that ever say `{verdict}` before the horizon, ± Monte-Carlo standard error, "
                   f"{runs:,} runs a cell; at most {ALPHA * 100:g} % are promised. Worst cell: {worst[at][1]}."
                   + (f" {TRAFFIC_NOTE}" if at == 0 else " The traffic is that of the first of these tables."),
-                  ("quantile", "share", "look every", "horizon", *TRAFFIC), lines[at])
+                  ("quantile", "share", "look every", "horizon", OF_FIXED, *TRAFFIC), lines[at])
             for at, (verdict, multiple) in enumerate(QUESTIONS)]
 
 
@@ -133,7 +134,16 @@ TRAFFIC_NOTE = (
     f"{math.exp(DRIFT):.0f}-fold in the run, evenly. No latency is approximated: stationary counts have their "
     "beta-binomial law, p50 and p90 are drawn request by request, and for p99 and p99.9 the slowest requests of stable "
     "in each step and the canary's counts beyond a threshold are drawn, which is the same law. The shipped test counts "
-    "in bins of a tenth of the tolerance, at the end that costs it, and so is wrong a little less often.")
+    "in bins of a tenth of the tolerance, at the end that costs it, and so is wrong a little less often. Beside the "
+    "horizon: how many times the canary requests of a fixed sample it is, one that tells a canary like stable from one "
+    "at the tolerance with a power of 90 %. Where it is far below 1 next to nothing can be said of the canary by then, "
+    "wrong things included.")
+OF_FIXED = "horizon : fixed sample"  # a column
+
+
+def of_fixed(horizon: int, quantile: float, share: float) -> str:
+    """Write a horizon of canary requests as a multiple of the fixed sample."""
+    return f"{horizon / fixed_sample(quantile, share, 0.0, tolerance=TOLERANCE):.2f}"
 
 
 def movement_table(runs: int, seed: int) -> Table:

@@ -66,9 +66,9 @@ def uniform_ranks(samples: int, p: float) -> tuple[int, int]:
     return max(math.floor(samples * (p - width)), 0), min(math.ceil(samples * (p + width)) + 1, samples + 1)
 
 
-def fixed_sample(p: float, share: float, effect: float, power: float = 0.9) -> float:
+def fixed_sample(p: float, share: float, effect: float, power: float = 0.9, tolerance: float = TOLERANCE) -> float:
     """Return the canary requests of a two-sample z-test of log quantiles, with their asymptotic variance."""
-    distance = abs(math.log((1 + effect) / (1 + TOLERANCE))) / SIGMA
+    distance = abs(math.log((1 + effect) / (1 + tolerance))) / SIGMA
     density = math.exp(-ndtri(p) ** 2 / 2) / math.sqrt(2 * math.pi)
     variance = p * (1 - p) / density**2 / (1 - share)
     return float((ndtri(1 - ALPHA) + ndtri(power)) ** 2 * variance / distance**2)

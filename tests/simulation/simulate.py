@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: the processes are as many as the cores
 
+from latency_cells import OF_FIXED
 from rate_cells import QUESTIONS
 from table import Table
 
@@ -49,11 +50,13 @@ RATES, LATENCY, COUNTS, MIX, BURSTS, DRIFT, PLANNING = (
 JOBS = (
     *(Job(RATES, "rate_cells", options={"questions": (question,)}) for question in QUESTIONS),
     Job(RATES, "climbing"),
+    Job(RATES, "misuse"),
     Job(RATES, "power", fewer=10, options={"errors": False}),
     Job(RATES, "power", options={"speeds": False}),
     Job(RATES, "rollouts"),
     Job(LATENCY, "latency_cells", options={"others": False}),
     Job(LATENCY, "latency_cells", options={"errors": False}),
+    Job(LATENCY, "latency_rollouts"),
     Job(LATENCY, "distribution_cells"),
     Job(COUNTS, "count_cells"),
     *(Job(MIX, "mix_cells", options={"questions": (question,), "shapes": False}) for question in QUESTIONS),
@@ -84,14 +87,20 @@ says one of three things:
 **What is promised.** If the canary never is worse than the tolerance, the chance that the test *ever* says `worse` is
 at most α, 5 % unless you set another. If it is worse than that all the time, the chance that it *ever* says `within`
 is at most α as well. Ever means ever: look once a day or after every request, stop when you like, go on when you like.
-No sample size has to be planned, no traffic share has to stay as it was, and the errors may come and go with the hour
-as long as they do so for both versions.
+No sample size has to be planned, the share of the traffic may change, and the errors may come and go with the hour as
+long as they do so for both versions.
+
+**What is asked of you.** An update, which hands the test what it has not seen yet, comes by the clock or after a number
+of requests, never because of how requests ended; and one comes whenever the share of the traffic changes. Two warnings
+below show what happens otherwise.
 
 **What is not promised.**
 
 - Nothing about a canary that is good first and bad later, or the other way round: that is the monitor's job.
 - Nothing about requests that hang together when nobody said so. The requests of one session end alike; tell the test
   (`block`) how many they are at most. The table of unstated sessions shows what happens otherwise.
+- Nothing about a mix of classes that differs each time in another way: the promise of MixTest's `within` is for one and
+  the same difference in every window.
 - That a verdict comes soon. The closer the canary is to the tolerance, the longer it takes, with the square.
 - 5 % is a limit, not a forecast: most cells below lie well under it.
 
@@ -160,11 +169,18 @@ def compose(jobs: tuple[Job, ...], found: list[list[Table]], pictures: str) -> s
 def _short(found: list[list[Table]]) -> str:
     """Return what the cells of wrong verdicts come to, a clause for each test."""
     cells: dict[str, list[str]] = {}
+    early: dict[str, int] = {}
     for table in itertools.chain(*found):
         if title := WRONG.match(table.title):
-            cells.setdefault(title[1], []).extend(cell for row in table.rows for cell in row if "±" in cell)
+            for row in table.rows:
+                rates = [cell for cell in row if "±" in cell]
+                cells.setdefault(title[1], []).extend(rates)
+                if OF_FIXED in table.headers and float(row[table.headers.index(OF_FIXED)]) < 1:
+                    early[title[1]] = early.get(title[1], 0) + len(rates)
     clauses = [f"{len(those)} cells of {name}, the worst at {max(float(cell.split(' ±')[0]) for cell in those):.2f} %, "
-               f"{sum('above α' in cell for cell in those)} of them above α" for name, those in cells.items()]
+               f"{sum('above α' in cell for cell in those)} of them above α"
+               + (f" ({early[name]} end before a fixed sample could tell, and prove little)" if name in early else "")
+               for name, those in cells.items()]
     return f"**In short,** wrong verdicts where at most 5 % are promised: {'; '.join(clauses)}.\n"
 
 

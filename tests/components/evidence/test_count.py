@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +229,17 @@ def test_after_max_samples_it_stays_undecided() -> None:
     test = fed(CountTest(0.5, max_samples=100), [(95, 5, 0.05), (10, 90, 0.05)])
 
     assert (test.decide().verdict, test.decide().more) == ("undecided", NEVER)
+    assert test.log_e[0] > test.decide().threshold
+    assert (test.decide().log_e_worse, test.decide().log_e_within) == (-math.inf, -math.inf)
+
+
+def test_a_ratio_that_changed_has_no_interval() -> None:
+    turned = [(100, 100, 0.5), (100, 400, 0.5), (4000, 100, 0.5)]
+    found = fed(CountTest(0.5, max_samples=100), turned).decide()
+    assert found.lower > found.upper
+    assert " stable's rate, but the difference has changed while it was watched; 1.5 times is allowed" in found.reason
+    assert fed(CountTest(0.5), turned).decide().reason.endswith("is allowed; the difference has changed while it was "
+                                                                "watched")
 
 
 @pytest.mark.parametrize(("tolerance", "text"), [(-1.0, "no event at all"), (-2, "ratio"), (math.nan, "no number")])
@@ -237,13 +249,16 @@ def test_an_impossible_tolerance_is_refused(tolerance: float, text: str) -> None
 
 
 @pytest.mark.parametrize(("stable", "canary", "share"), [(-1, 0, 0.5), (0, -1, 0.5), (math.nan, 0, 0.5),
-                                                         (1, 1, 1.1), (1, 1, -0.1), (1, 1, math.nan)])
-def test_what_is_no_count_or_share_is_refused(stable: float, canary: float, share: float) -> None:
+                                                         (1, 1, 1.1), (1, 1, -0.1), (1, 1, math.nan), (1, 0.5, 0.5),
+                                                         (2**53, 1, 0.5), (None, 1, 0.5), (1, "1", 0.5), (1, 1, None),
+                                                         (1, 1, "0.5"), ([1], 1, 0.5)])
+def test_what_is_no_count_or_share_is_refused(stable: Any, canary: Any, share: Any) -> None:
     with pytest.raises(ContractError, match="share"):
         CountTest(0.5).update(stable=stable, canary=canary, share=share)
 
 
-@pytest.mark.parametrize("damage", [{"likelihood": [0.0]}, {"events": [1.0]}, {"share": "much"}])
+@pytest.mark.parametrize("damage", [{"likelihood": [0.0]}, {"events": [1.0]}, {"share": "much"},
+                                    {"share": 1.0}, {"events": [-1.0, 0.0]}, {"likelihood": [math.inf] * 300}])
 def test_a_damaged_state_is_refused(damage: dict[str, object]) -> None:
     state = CountTest(0.5).to_state()
     state["evidence"] |= damage

@@ -149,7 +149,7 @@ def test_clumping_goes_on_from_its_state() -> None:
     assert again.to_state() == clumping.to_state()
     state = clumping.to_state()
     state["seen"][0] = [1.0]
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="shape"):
         Clumping.from_state(state)
     with pytest.raises(ConfigError, match="between 0 and"):
         Clumping(1.0)

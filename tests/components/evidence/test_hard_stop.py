@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,20 @@ def test_a_restored_stop_goes_on_as_if_nothing_had_happened(
     assert restored.decide() == stop.decide()
 
 
+@pytest.mark.parametrize("damage", [{"verdict": "within"}, {"verdict": "worse"}, {"evidence": {"crash": "gone"}},
+                                    {"evidence": {"last": [-1, 2, 0, 1]}}, {"evidence": {"intervals": math.inf}},
+                                    {"evidence": {"requests": -1}}, {"options": {"limit": "0.5"}}])
+def test_a_state_it_cannot_have_is_refused(damage: dict[str, Any]) -> None:
+    state = HardStop().to_state()
+    damaged = {key: value | damage.get(key, {}) if isinstance(value, dict) else damage.get(key, value)
+               for key, value in state.items()}
+    with pytest.raises(ContractError, match="the state of HardStop is damaged"):
+        HardStop.from_state(damaged)
+
+
 def test_bad_input_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^limit=nan is no number; give a finite one such as 0.5"):
+        HardStop(math.nan)
     for limit in (0.0, 1.0, 7.0):
         with pytest.raises(ConfigError, match="share of requests"):
             HardStop(limit)

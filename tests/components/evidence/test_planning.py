@@ -10,6 +10,7 @@ from penstock.components.contracts.errors import ConfigError
 from penstock.components.evidence.count import CountTest
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.distribution import DistributionTest
+from penstock.components.evidence.hard_stop import HardStop
 from penstock.components.evidence.latency import LatencyTest
 from penstock.components.evidence.mix import MixTest
 from penstock.components.evidence.planning import Cost, Rung, TooClose, cost, of_canary, samples_needed
@@ -142,6 +143,8 @@ def test_a_plan_is_the_same_at_every_call() -> None:
     first = cost(RateTest(0.05), 0.01, 0.0, 0.2)
     assert cost(RateTest(0.05), 0.01, 0.0, 0.2) == first
     assert samples_needed(RateTest(0.05), 0.01, 0.0, 0.2) == first.requests
+    half = samples_needed(RateTest(0.05), 0.01, 0.0, 0.5)
+    assert samples_needed(RateTest(0.05), 0.01, 0.0, np.float32(0.5)) == half
     assert first.canary == round(first.requests * 0.2)
 
 
@@ -255,6 +258,8 @@ class Nameless(SequentialTest):
 def test_a_test_that_nobody_can_rehearse_is_refused() -> None:
     with pytest.raises(ConfigError, match="Nameless cannot be planned; RateTest, CountTest, LatencyTest and"):
         samples_needed(Nameless(0.1), 0.1, 0.0, 0.2)
+    with pytest.raises(ConfigError, match="HardStop cannot be planned"):
+        samples_needed(HardStop(0.1), 0.1, 0.2, 0.2)
     with pytest.raises(ConfigError, match="DistributionTest cannot be planned"):  # it never says `within` as it is
         samples_needed(DistributionTest(0.1), 0.5, 0.0, 0.2)
 

@@ -117,8 +117,9 @@ def test_after_so_many_samples_it_stays_undecided() -> None:
     assert test.decide().more != NEVER or test.decide().verdict == "undecided"
     after(test, [((1, 100), (60, 100))])
     found = test.decide()
-    assert found.log_e_worse > found.threshold
+    assert test.log_e[0] > found.threshold
     assert (found.verdict, found.more) == ("undecided", NEVER)
+    assert combine({"errors": found}, 0.05).verdict == "undecided"
 
 
 def test_bursts_without_a_block_get_no_verdict() -> None:
@@ -218,7 +219,8 @@ def test_bad_options(kwargs: dict[str, float], text: str) -> None:
 
 @pytest.mark.parametrize(("stable", "canary"), [
     ((2, 1), (0, 1)), ((0, 1), (2, 1)), ((-1, 1), (0, 1)), ((0, 1), (0, -1)), ((0, math.nan), (0, 1)),
-    ((0, 1), (0, math.inf)), ((0, 1, 2), (0, 1))])
+    ((0, 1), (0, math.inf)), ((0, 1, 2), (0, 1)), ((0, 0.2), (0, 1)), ((0, 1), (0, 1e300)), ((0, 1), (0, 2**53)),
+    (("0", "1"), (0, 1))])
 def test_bad_counts(stable: tuple[float, ...], canary: tuple[float, ...]) -> None:
     test = RateTest(0.01)
     with pytest.raises(ContractError, match="must be \\(events, requests\\)"):
