@@ -16,7 +16,8 @@ from scipy.special import bdtrc, gammaln, ndtri, xlog1py, xlogy
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.paired import Comparison, score
 
-__all__ = ["Finding", "SliceFinding", "benjamini_hochberg", "detectable_loss", "judge_slices", "lost_more"]
+__all__ = ["Finding", "SliceFinding", "benjamini_hochberg", "detectable_loss", "judge_slices", "lost_more",
+           "not_shown", "points"]
 
 Floats = npt.NDArray[np.float64]
 Finding = Literal["worse", "no worse", "undecided"]
@@ -129,6 +130,16 @@ def detectable_loss(rows: int, gain_rate: float, tolerance: float, threshold: fl
         enough = _chance(region, middle)[0] >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
+
+
+def points(loss: float) -> str:
+    """Say a loss of accuracy in points, as coarse as it is: 15 points, 0.92 points."""
+    return f"{100 * loss:.2g} points" if loss < 0.995 else "100 points"
+
+
+def not_shown(detectable: float) -> str:
+    """Say which losses rows cannot be relied on to show, from the smallest that they can; inf: they show none."""
+    return f"a loss of less than {points(detectable)}" if math.isfinite(detectable) else "any loss"
 
 
 @lru_cache(maxsize=4096)  # slices of one size share it

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from combining_cells import CLOSE, STEP, TOLERANCE, Counts, Floats, decision_bets, sizes
 from scipy.special import bdtr, betainc, betaln, xlogy
-from table import ALPHA, Table, lower_bound, written
+from table import ALPHA, Table, located, written
 
 from penstock.components.evidence.count import Mixture, evidence, log_likelihood
 from penstock.components.evidence.dependence import ClumpingSeen, clump_evidence, clumping_log_e
@@ -119,8 +119,7 @@ def _errors(runs: int, random: np.random.Generator) -> list[Table]:
             counts = [each[at] for each in found]
             rows[at].append((name, f"{every:,}", *(written(count, drawn) for count in counts)))
             place = f"share {name}, looks every {every:,}, {LOADS[int(np.argmax(counts))]}"
-            worst[at] = max(worst[at], (max(counts), f"{written(max(counts), drawn)} % ({place}; lower 99.9 % bound "
-                                                     f"{lower_bound(max(counts), drawn) * 100:.2f} %)"))
+            worst[at] = max(worst[at], located(max(counts), drawn, place))
     return [Table(f"CountTest: ever `{verdict}` although {truth}",
                   f"Runs in per cent that ever say `{verdict}` within {HORIZON:,} events of both versions, ± "
                   f"Monte-Carlo standard error, {drawn:,} runs a cell; at most {ALPHA * 100:g} % are promised. Worst "

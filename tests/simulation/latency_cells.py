@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from latency_peers import climbing_table, fixed_sample, power_table
 from latency_traffic import DRIFT, REQUESTS, SWING, TOLERANCE, TRAFFIC, WINDOWS, Cell, Window, ranks, windows
-from table import ALPHA, Table, lower_bound, written
+from table import ALPHA, Table, located, written
 
 from penstock.components.evidence.exceedance import RATIOS, log_mean, tilts
 from penstock.components.evidence.quantile import log_mix
@@ -110,8 +110,7 @@ def error_tables(runs: int, seed: int, rows: tuple[tuple[float, float, int], ...
             ever = [each[at] for each, _ in found]
             lines[at].append((*row, *(written(count, runs) for count in ever)))
             place = f"{row[0]}, share {row[1]}, looks every {row[2]}, {TRAFFIC[int(np.argmax(ever))]}"
-            worst[at] = max(worst[at], (max(ever), f"{written(max(ever), runs)} % ({place}; lower 99.9 % bound "
-                                                   f"{lower_bound(max(ever), runs) * 100:.2f} %)"))
+            worst[at] = max(worst[at], located(max(ever), runs, place))
     return [Table(f"LatencyTest: ever `{verdict}` although {truth(multiple)}",
                   f"Runs in per cent that ever say `{verdict}` before the horizon, ± Monte-Carlo standard error, "
                   f"{runs:,} runs a cell; at most {ALPHA * 100:g} % are promised. Worst cell: {worst[at][1]}."

@@ -103,19 +103,18 @@ def _triggers(runs: int, seed: int) -> Table:
 
 
 def _climb(levels: tuple[float, ...], more: float, ends: str, random: np.random.Generator,
-           runs: int) -> Iterator[Window]:
-    """Yield the windows of a climbing canary, that end with each look, with each step, or with the last."""
-    waiting = np.zeros((4, runs))
+           runs: int) -> Iterator[tuple[Floats, ...]]:
+    """Yield the counts of a climbing canary, from look to look, from step to step, or all at once."""
+    counts = np.zeros((4, runs))
     for step, ((share, looks), level) in enumerate(zip(STEPS, levels, strict=True)):
         for look in range(looks):
             canary = random.binomial(LOOK, share, runs)
-            waiting += (random.binomial(LOOK - canary, level), LOOK - canary,
-                        random.binomial(canary, level + more), canary)
+            counts += (random.binomial(LOOK - canary, level), LOOK - canary,
+                       random.binomial(canary, level + more), canary)
             last = look == looks - 1
             if ends == "look" or (last and (ends == "step" or step == len(STEPS) - 1)):
-                whole = (waiting[1] > 0) & (waiting[3] > 0)
-                yield Window(*np.where(whole, waiting, 0.0))
-                waiting[:, whole] = 0
+                yield tuple(counts)
+                counts = np.zeros((4, runs))
 
 
 def _one_window(runs: int, seed: int) -> Table:
@@ -125,8 +124,8 @@ def _one_window(runs: int, seed: int) -> Table:
         cells = []
         for levels, more, side in ((FALLING[::-1], 0.0, 0), (FALLING, CLIMB_TOLERANCE, 1),
                                    (FALLING, 2 * CLIMB_TOLERANCE, 1)):
-            windows = _climb(levels, more, ends, np.random.default_rng([seed, 2, side]), runs)
-            cells.append(written(ever(windows, CLIMB_TOLERANCE, runs)[side], runs))
+            drawn = _climb(levels, more, ends, np.random.default_rng([seed, 2, side]), runs)
+            cells.append(written(ever(_complete(drawn, runs), CLIMB_TOLERANCE, runs)[side], runs))
         lines.append((says, *cells))
     steps = ", ".join(f"{looks * LOOK:,} requests at {share:.0%}" for share, looks in STEPS)
     rates = ", ".join(f"{level * 100:g}" for level in FALLING)

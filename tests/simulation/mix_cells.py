@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mixes import DAYS, EVERY, FIXED, GROWTH, HORIZON, MINIMUM, PATTERNS, Bools, Cell, Floats, Mixes, growing, spans
 from rate_cells import LOOKS, LOST, QUESTIONS, SHARES, Span, hash_of
 from scipy.stats import chi2, ncx2
-from table import ALPHA, Table, lower_bound, written
+from table import ALPHA, Table, located, written
 
 from penstock.components.evidence.capital import Gamblers, capital
 from penstock.components.evidence.class_sets import MixSeen, set_bet, subsets, within_gamblers, worse_bet
@@ -154,23 +154,22 @@ def tables(runs: int, seed: int, questions: tuple[tuple[str, int], ...] = QUESTI
     return found
 
 
-def _line(cell: Cell, verdict: str, runs: int, seed: int) -> tuple[list[str], tuple[float, str]]:
+def _line(cell: Cell, verdict: str, runs: int, seed: int) -> tuple[list[str], tuple[int, str]]:
     """Return a cell's text under each of the patterns, and the worst of their rates with its text."""
-    line, worst = [], (-1.0, "")
+    line, worst = [], (-1, "")
     for place, pattern in enumerate(PATTERNS):
         name = [seed, hash_of(verdict), cell.classes, cell.skewed, round(cell.baseline * 1e4), round(cell.share * 100),
                 cell.look, round(cell.truth * 1e4), place]
         found = ever(cell._replace(pattern=pattern), verdict, runs,
                      int(np.random.SeedSequence(name).generate_state(1)[0]))
         line.append(written(found, runs))
-        worst = max(worst, (found / runs, f"{line[-1]} % (share {cell.share * 100:g} %, looks every {cell.look:,}, "
-                            f"{pattern}; lower 99.9 % bound {lower_bound(found, runs) * 100:.2f} %)"))
+        worst = max(worst, located(found, runs, f"share {cell.share * 100:g} %, looks every {cell.look:,}, {pattern}"))
     return line, worst
 
 
 def grid_table(verdict: str, multiple: int, grid: tuple[tuple[float, float, int], ...], runs: int, seed: int) -> Table:
     """Return how often the verdict is wrong where one class grows; baseline, share and look in the rows of `grid`."""
-    lines, worst, classes = [], (-1.0, ""), GRID_CLASSES[verdict]
+    lines, worst, classes = [], (-1, ""), GRID_CLASSES[verdict]
     for baseline, share, look in grid:
         cell = Cell(classes, share, look, "", multiple * MINIMUM, baseline)
         line, (rate, text) = _line(cell, verdict, runs, seed)
@@ -187,7 +186,7 @@ def grid_table(verdict: str, multiple: int, grid: tuple[tuple[float, float, int]
 
 def shape_table(verdict: str, runs: int, seed: int) -> Table:
     """Return how often the verdict is wrong with few classes and with many, of which one or every second grows."""
-    lines, worst = [], (-1.0, "")
+    lines, worst = [], (-1, "")
     for multiple in (multiple for asked, multiple in QUESTIONS if asked == verdict):
         for classes, skewed, share, look in SHAPES[verdict]:
             cell = Cell(classes, share, look, "", multiple * MINIMUM, skewed=skewed)

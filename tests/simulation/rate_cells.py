@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from peers import fixed_sample
-from table import ALPHA, Table, lower_bound, written
+from table import ALPHA, Table, located, written
 
 from penstock.components.evidence.capital import Seen, Window, bet, capital
 from penstock.components.evidence.rate import difference_gamblers
@@ -191,7 +191,7 @@ def tables(runs: int, seed: int, cells: tuple[tuple[float, float, int], ...] = (
 
 
 def _table(verdict: str, multiple: int, rows: tuple[tuple[float, float, int], ...], runs: int, seed: int) -> Table:
-    lines, worst = [], (-1.0, "")
+    lines, worst = [], (-1, "")
     for baseline, share, look in rows:
         line = []
         for pattern in PATTERNS:
@@ -201,8 +201,7 @@ def _table(verdict: str, multiple: int, rows: tuple[tuple[float, float, int], ..
             found = ever(cell, verdict, runs, int(np.random.SeedSequence(name).generate_state(1)[0]))
             line.append(written(found, runs))
             place = f"{baseline * 100:g} %, share {share * 100:g} %, looks every {look:,}, {pattern}"
-            worst = max(worst, (found / runs, f"{line[-1]} % ({place}; lower 99.9 % bound "
-                                              f"{lower_bound(found, runs) * 100:.2f} %)"))
+            worst = max(worst, located(found, runs, place))
         first = plan(baseline, share, look, PATTERNS[0], multiple)
         lines.append((f"{baseline * 100:g} %", f"{share * 100:g} %", f"{look:,}", f"{horizon(first):,}", *line))
     truth = ("the canary is exactly like stable", "the canary is worse by exactly the tolerance",

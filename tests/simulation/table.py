@@ -40,3 +40,8 @@ def written(found: int, runs: int, alpha: float = ALPHA) -> str:
     rate = found / runs
     error = math.sqrt(max(rate * (1 - rate), 1 / runs) / runs)
     return f"{rate * 100:.2f} ±{error * 100:.2f}" + (" **above α**" if lower_bound(found, runs) > alpha else "")
+
+
+def located(found: int, runs: int, place: str) -> tuple[int, str]:
+    """Return a count with its rate, where it was found and its bound in words: the largest is the worst cell."""
+    return found, f"{written(found, runs)} % ({place}; lower 99.9 % bound {lower_bound(found, runs) * 100:.2f} %)"

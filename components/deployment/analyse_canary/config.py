@@ -14,7 +14,7 @@ from penstock.components.contracts.errors import ConfigError
 if TYPE_CHECKING:
     from penstock.components.evidence.planning import Rung
 
-__all__ = ["BURSTS", "AnalyseCanaryConfig"]
+__all__ = ["BUCKET", "BURSTS", "AnalyseCanaryConfig"]
 
 BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 BUCKET = 0.25  # width of the predictor's latency buckets, relative (inference/metrics.py)

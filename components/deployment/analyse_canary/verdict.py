@@ -15,7 +15,7 @@ from penstock.components.deployment.analyse_canary.observed import Evidence, Obs
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.fixed import proportion
 from penstock.components.evidence.paired import Comparison, compare
-from penstock.components.evidence.slices import detectable_loss
+from penstock.components.evidence.slices import detectable_loss, not_shown
 
 __all__ = ["agreement", "judge"]
 
@@ -117,8 +117,7 @@ def _accuracy(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
 def _power(paired: Comparison, config: AnalyseCanaryConfig) -> str:
     threshold = float(ndtri(config.alpha))
     least = detectable_loss(paired.rows, paired.gained / paired.rows, config.max_accuracy_drop, threshold)
-    told = f"a loss of less than {100 * least:.2g} points" if least < 1 else "any loss"
-    return f"so many rows cannot be relied on to show {told}"
+    return f"so many rows cannot be relied on to show {not_shown(least)}"
 
 
 def _agreement(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:

@@ -27,6 +27,8 @@ from penstock.components.evidence.slices import (
     SliceFinding,
     detectable_loss,
     judge_slices,
+    not_shown,
+    points,
 )
 
 __all__ = [
@@ -38,7 +40,6 @@ __all__ = [
     "change_checks",
     "figures",
     "judge_parts",
-    "points",
 ]
 
 LEAST_P = 0.0001  # a smaller chance is not told apart: no decision turns on it
@@ -151,11 +152,6 @@ def change_checks(contest: Contest, config: GateConfig) -> list[Check]:
     return checks
 
 
-def points(loss: float) -> str:
-    """Say a loss of accuracy in points, as coarse as it is: 15 points, 0.92 points."""
-    return f"{100 * loss:.2g} points" if loss < 0.995 else "100 points"
-
-
 def chance(p_value: float) -> str:
     """Say a p-value: p = 0.2, or p < 0.0001."""
     return f"p = {p_value:.2g}" if p_value >= LEAST_P else f"p < {LEAST_P}"
@@ -168,9 +164,9 @@ def _no_lower(name: str, found: Interval, drop: float, config: GateConfig, remar
 
 
 def _visible(found: Interval) -> float:
-    """Return by how much the truth must be beyond a limit for all of an interval as wide as this to be, mostly.
+    """Return how far beyond a limit the truth must be for an interval as wide as this to lie beyond it, all of it.
 
-    Mostly is with probability POWER, where the interval's middle is about normal.
+    With probability POWER, the interval's middle taken to be normal.
     """
     return (found.upper - found.lower) / 2 * (1 + float(ndtri(POWER) / ndtri(0.5 + found.level / 2)))
 
@@ -229,5 +225,4 @@ def _names(parts: Sequence[Part], most: int = 5, with_power: bool = False) -> st
 
 def _power(part: Part) -> str:
     least = part.found.detectable if part.found else math.inf
-    told = f"a loss of less than {points(least)}" if math.isfinite(least) else "any loss"
-    return f" ({part.comparison.rows:,} rows cannot be relied on to show {told})"
+    return f" ({part.comparison.rows:,} rows cannot be relied on to show {not_shown(least)})"

@@ -6,9 +6,9 @@ Lays out a finished report; decides nothing.
 import math
 
 from penstock.components.contracts.reports import EvaluationReport, GateReport
-from penstock.components.evaluation.gate.checks import Contest, GateConfig, Part, chance, points
+from penstock.components.evaluation.gate.checks import Contest, GateConfig, Part, chance
 from penstock.components.evidence.fixed import proportion
-from penstock.components.evidence.slices import POWER
+from penstock.components.evidence.slices import POWER, points
 from penstock.components.reporting.page import Section, checks_table, render_page, table
 from penstock.components.reporting.plots import bars, intervals
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as PrometheusCounter
@@ -17,9 +18,11 @@ from penstock.components.contracts.dataset import Dataset
 from penstock.components.contracts.model import Model
 from penstock.components.deployment.analyse_canary import observe as observe_module
 from penstock.components.deployment.analyse_canary import watch
+from penstock.components.deployment.analyse_canary.config import BUCKET
 from penstock.components.deployment.analyse_canary.observe import Counts, began, parse, since, sum_up
 from penstock.components.deployment.analyse_canary.observed import Revision
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
+from penstock.inference.metrics import BUCKETS
 
 OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
 REVISION = Revision("v2", "r2", "http://2")
@@ -120,6 +123,12 @@ def test_what_was_there_before_does_not_count_and_a_restart_begins_anew() -> Non
 
     assert since(before, now) == Counts(Counter({200: 5, 500: 0, 503: 2}), Counter({0.1: 5}))
     assert since(now, before) == before
+
+
+def test_the_buckets_are_as_wide_as_the_config_takes_them_to_be() -> None:
+    edges = np.array(BUCKETS)
+
+    assert edges[1:] / edges[:-1] == pytest.approx(np.full(len(edges) - 1, 1 + BUCKET), abs=0.01)
 
 
 def test_latencies_lie_between_the_edges_of_their_bucket() -> None:

@@ -14,11 +14,11 @@ from penstock.components.evaluation.gate.checks import (
     change_checks,
     figures,
     judge_parts,
-    points,
 )
 from penstock.components.evaluation.predictions import Predictions
 from penstock.components.evidence.fixed import proportion
 from penstock.components.evidence.paired import Comparison, compare
+from penstock.components.evidence.slices import not_shown, points
 
 OFF = {"max_accuracy_drop": 1, "max_slice_drop": 1}
 SERVING = {"accuracy": 0.9, "macro_f1": 0.9, "ece": 0.02, "log_loss": 0.3, "min_class_recall": 0.8}
@@ -176,6 +176,7 @@ def test_many_slices_are_counted_not_all_named() -> None:
 
 def test_numbers_are_said_as_coarsely_as_they_are_known() -> None:
     assert [points(loss) for loss in (0.0092, 0.1521, 1.0)] == ["0.92 points", "15 points", "100 points"]
+    assert [not_shown(least) for least in (0.1521, float("inf"))] == ["a loss of less than 15 points", "any loss"]
     assert [chance(p_value) for p_value in (0.2, 0.00123, 1e-9)] == ["p = 0.2", "p = 0.0012", "p < 0.0001"]
 
 
