@@ -95,7 +95,7 @@ class AsymptoticRateTest(SequentialTest):
     """RateTest for requests that depend on each other in ways nobody can name; asymptotic.
 
     Its error rate comes near alpha as batches grow longer than the dependence, and may be above it before: with 5 %
-    errors in bursts of 20 and a share of 5 % it said `within` in 11 % of the runs in which 5 % were aimed at
+    errors in bursts of 20 and a share of 5 % it said `within` in 13 % of the runs in which 5 % were aimed at
     (2026-11-21). It says nothing before 32 batches of 50 canary requests.
 
     Args:

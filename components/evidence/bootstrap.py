@@ -115,7 +115,11 @@ def calibration_difference(candidate: Answers, serving: Answers, bins: int, leve
     """
     places: list[Integers] = []
     values: list[Floats] = []
-    for stated, right in (_checked(*side) for side in (candidate, serving)):
+    sides = [_checked(*side) for side in (candidate, serving)]
+    if sides[0][0].shape != sides[1][0].shape:
+        raise ContractError(f"{len(sides[0][0])} answers of the candidate and {len(sides[1][0])} of the serving model "
+                            "are no pairs; give the answers to the same rows")
+    for stated, right in sides:
         places += 3 * [np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)]
         values += [np.ones_like(stated), stated, right]
     features, repeats = _features(places, values, bins), np.ones(len(values[0]), dtype=np.int64)

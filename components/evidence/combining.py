@@ -93,7 +93,9 @@ def combine(decisions: Mapping[str, Decision] | Sequence[Decision], alpha: float
     if left <= 0:
         raise ConfigError(f"hard stops at {[stop.alpha for stop in hard_stops]} leave nothing of alpha={alpha:g} for "
                           f"the metrics; give them a tenth of it")
-    worse = np.array([metric.log_e_worse for metric in metrics])
+    # A verdict that has fallen stays: Ville's inequality is about the most evidence that there ever was.
+    worse = np.array([max(metric.log_e_worse, metric.threshold) if metric.verdict == "worse" else metric.log_e_worse
+                      for metric in metrics])
     together = float(worse.max()) - math.log(len(worse))
     fired = [stop for stop in hard_stops if stop.verdict == "worse"]
     log_worse = max([together + math.log(left / alpha), *(math.log(1 / alpha) for _ in fired)])
@@ -116,7 +118,8 @@ def combine(decisions: Mapping[str, Decision] | Sequence[Decision], alpha: float
     first = max(pending, key=lambda place: _wait(metrics[place]))
     reason = _say(names[first], metrics[first])
     if metrics[first].verdict == "worse":
-        reason = f"{reason}. That may be chance where {len(metrics)} metrics are looked at"
+        beside = f"{len(metrics)} metrics" if len(metrics) > 1 else "hard stops too"
+        reason = f"{reason}. That may be chance where {beside} are looked at"
     reason = f"{reason}. {len(pending)} of {len(metrics)} metrics are open" if len(metrics) > 1 else reason
     more = NEVER if _wait(metrics[first]) == math.inf else metrics[first].more
     return metrics[first]._replace(verdict="undecided", reason=reason, log_e_worse=log_worse,
@@ -151,6 +154,8 @@ def _also(reason: str, others: int) -> str:
 
 def _blame(names: list[str], metrics: list[Decision], guilty: npt.NDArray[np.bool_], first: int) -> str:
     reason = _say(names[first], metrics[first])
+    if metrics[first].verdict == "within":
+        reason += "; it was within in the beginning, and has turned worse"
     rest = [name for name, blamed in zip(names, guilty, strict=True) if blamed and name != names[first]]
     if not rest:
         return reason

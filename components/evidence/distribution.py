@@ -153,6 +153,10 @@ class DistributionTest(LatencyTest):
         return found._replace(reason=f"{found.reason.rsplit(': ', 1)[0]}: {outlook}", more=more)
 
     @property
+    def _allowed_for(self) -> int:
+        return len(self.quantiles)  # `within` does not fall by them
+
+    @property
     def log_e(self) -> tuple[float, float]:
         """Return the most evidence against "not worse", over nine, and that against "somewhere worse"."""
         return super().log_e[0], self._everywhere.log_e if self._everywhere else -math.inf

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import chdtrc, xlogy
 
 from penstock.components.contracts.errors import ConfigError, ContractError
+from penstock.components.evidence.sequential import numbers
 
 __all__ = ["DriftResult", "binned", "chi_square", "jensen_shannon", "kolmogorov_smirnov", "maximum_mean_discrepancy",
            "population_stability"]
@@ -268,7 +269,7 @@ def _check_resamples(resamples: int) -> None:
 
 
 def _tables(reference: npt.ArrayLike, current: npt.ArrayLike) -> tuple[Floats, Floats]:
-    one, other = (np.asarray(part, dtype=float) for part in (reference, current))
+    one, other = numbers("reference", reference), numbers("current", current)
     if one.ndim != 1 or one.shape != other.shape:
         raise ContractError(f"counts of shape {one.shape} and {other.shape} cannot be compared; give one count for "
                             "each class, of the same classes in both")
@@ -282,7 +283,7 @@ def _tables(reference: npt.ArrayLike, current: npt.ArrayLike) -> tuple[Floats, F
 
 
 def _sample(name: str, values: npt.ArrayLike, dimensions: int) -> Floats:
-    found = np.asarray(values, dtype=float)
+    found = numbers(name, values)
     found = found[:, None] if dimensions == 2 and found.ndim == 1 else found
     if found.ndim != dimensions:
         raise ContractError(f"{name} has {found.ndim} dimensions; give {dimensions}")

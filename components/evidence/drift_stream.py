@@ -71,6 +71,7 @@ class DriftMonitor:
 
     def __init__(self, state: dict[str, Any]) -> None:
         self._options = {name: state["options"][name] for name in ("tolerance", "arl", "level", "block")}
+        _check(**self._options)
         self.shares, self.lower, self.upper = (np.array(state[name], float) for name in ("shares", "lower", "upper"))
         self.edges = None if state["edges"] is None else np.array(state["edges"], float)
         if not self.shares.shape == self.lower.shape == self.upper.shape == (self.shares.size,):
@@ -81,6 +82,8 @@ class DriftMonitor:
         self._rise, self._begun = np.array(state["rise"], float), np.array(state["begun"], np.int64)
         if not self._log_capital.shape == self._rise.shape == self._begun.shape == self._bets.part.shape:
             raise ValueError(f"{len(self._bets.part)} bet, {len(self._log_capital)} capitals")
+        if self._samples < 0 or not (self._log_capital < np.inf).all() or not np.isfinite(self._rise).all():
+            raise ValueError(f"{self._samples} samples, capitals {state['log_capital']}, sums {state['rise']}")
         self._alarm = None if state["alarm"] is None else DriftDecision(*state["alarm"])
 
     @classmethod
@@ -152,17 +155,13 @@ class DriftMonitor:
             raise ContractError(f"this is the state of {given!r}, not of {cls.__name__}")
         try:
             return cls(state)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
             raise ContractError(f"the state of {cls.__name__} is damaged ({error!r}); begin it anew") from error
 
     @classmethod
     def _begin(cls, rows: int, shares: Floats, least: Floats, most: Floats, statements: int, edges: Floats | None,
                tolerance: float, arl: float, level: float, block: int) -> Self:
-        if not 0 <= tolerance < 1 or not 0.5 <= level < 1:
-            raise ConfigError(f"tolerance={tolerance:g} must be in [0, 1), and level={level:g} in [0.5, 1), "
-                              "for example 0.01 and 0.99")
-        if not 100 <= arl < math.inf or not block >= 1 or block % 1:
-            raise ConfigError(f"arl={arl:g} must be at least 100 requests, and block={block} at least 1")
+        _check(tolerance, arl, level, block)
         tail = (1 - level) / statements
         lower = np.where(least > 0, betaincinv(np.maximum(least, 1), rows - least + 1, tail), 0.0)
         upper = np.where(most < rows, betaincinv(most + 1, np.maximum(rows - most, 1), 1 - tail), 1.0)
@@ -264,6 +263,14 @@ class DriftMonitor:
                   f"has {self.shares[part]:.1%}, and {self.lower[part]:.1%} to {self.upper[part]:.1%} is no drift")
         return DriftDecision(True, reason, self._log_e(), math.log(self._options["arl"]), self._samples, since, part,
                              float(self.shares[part]), float(share))
+
+
+def _check(tolerance: float, arl: float, level: float, block: int) -> None:
+    if not 0 <= tolerance < 1 or not 0.5 <= level < 1:
+        raise ConfigError(f"tolerance={tolerance:g} must be in [0, 1), and level={level:g} in [0.5, 1), "
+                          "for example 0.01 and 0.99")
+    if not 100 <= arl < math.inf or not block >= 1 or block % 1:
+        raise ConfigError(f"arl={arl:g} must be at least 100 requests, and block={block} at least 1")
 
 
 def _counts(values: npt.ArrayLike) -> Floats:

@@ -12,6 +12,7 @@ from scipy.special import betaincinv, ndtri, stdtrit
 
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.contracts.reports import Interval
+from penstock.components.evidence.sequential import numbers
 
 __all__ = ["average_confidence", "change_by_confidence", "change_by_disagreement", "thresholded_confidence"]
 
@@ -176,7 +177,7 @@ def _check_level(level: float) -> None:
 
 
 def _probabilities(name: str, values: npt.ArrayLike) -> Floats:
-    found = np.asarray(values, dtype=float)
+    found = numbers(name, values)
     if found.ndim != 1 or not ((found >= 0) & (found <= 1)).all():
         raise ContractError(f"{name} of shape {found.shape} must be (rows,) probabilities in [0, 1], without NaN; "
                             "logits go through a softmax first")

@@ -177,20 +177,29 @@ class LatencyTest(SequentialTest):
         return {q: self._alone(evidence) for q, evidence in self._evidence.items()}
 
     def decide(self) -> Decision:
-        """Say what is known now; `estimate`, `lower` and `upper`: the ratio of quantiles minus 1, at the worst one."""
+        """Say what is known now; `estimate`, `lower` and `upper`: the ratio of quantiles minus 1, at the worst one.
+
+        Both ends allow for how many quantiles there are; where `within` has fallen, which needs no such allowance, they
+        are the quantile's own.
+        """
         alone = self.quantile_decisions()
         q = max(alone, key=lambda each: self._badness(each, alone[each]))
         worst, more = alone[q], 0
+        ratio = self._evidence[q].ratio(math.log(self._allowed_for / self.alpha))
         if self._settled == "undecided":
             needed = [each.more for each in alone.values()]
             if worst.estimate > self.tolerance:  # a quantile that is worse by itself takes more beside others
                 needed = [self._needed(self._evidence[q], worst.estimate, len(alone))]
             more = NEVER if NEVER in needed else max(needed)
             more = more or self._more(max(self.log_e[0], 0.0) / max(self._samples, 1))
-        reason = self._explain(self._evidence[q], self._settled, Ratio(*worst[2:5]), more)
+        reason = self._explain(self._evidence[q], self._settled, ratio, more)
         if self._settled == "within" and len(alone) > 1:
             reason += f"; {', '.join(_name(each) for each in alone if each != q)} too"
-        return Decision(self._settled, reason, *worst[2:5], self._samples, *self._shown, self.alpha, more)
+        return Decision(self._settled, reason, *ratio, self._samples, *self._shown, self.alpha, more)
+
+    @property
+    def _allowed_for(self) -> int:
+        return 1 if self._settled == "within" else len(self.quantiles)
 
     def _badness(self, q: float, decision: Decision) -> tuple[bool, bool, float, float]:
         """Return what makes a quantile the one to speak of: not seen, not within, or most of all for `worse`."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from penstock.components.contracts.errors import ConfigError, ContractError
 from penstock.components.evidence.decision import NEVER, Decision, Verdict, round_up
 
-__all__ = ["Counts", "SequentialTest", "State", "counted", "is_number", "numeric", "restored", "tallied"]
+__all__ = ["Counts", "SequentialTest", "State", "counted", "is_number", "numbers", "numeric", "restored", "tallied"]
 
 Floats = npt.NDArray[np.float64]
 Counts = tuple[float, float]  # events, requests
@@ -182,6 +182,18 @@ def numeric(given: object) -> Floats | None:
     except (TypeError, ValueError):
         return None
     return found.astype(float, copy=False) if found.dtype.kind in "biuf" else None
+
+
+def numbers(name: str, given: object) -> Floats:
+    """Return numbers as an array.
+
+    Raises:
+        ContractError: it holds text, objects, or lists of different lengths.
+    """
+    found = numeric(given)
+    if found is None:
+        raise ContractError(f"{name} must be numbers, in rows of one length")
+    return found
 
 
 def tallied(given: object, shape: tuple[int, ...], whole: bool = True) -> Floats | None:

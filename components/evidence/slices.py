@@ -22,7 +22,9 @@ __all__ = ["Finding", "SliceFinding", "benjamini_hochberg", "detectable_loss", "
 Floats = npt.NDArray[np.float64]
 Finding = Literal["worse", "no worse", "undecided"]
 POWER = 0.8  # the chance of being found that makes a loss detectable
-RATES = np.linspace(0, 1, 25) ** 3  # of gains, of which the worst counts; densest near 0, where it nearly always lies
+# Of gains, of which the worst counts; densest at both ends, where it nearly always lies.
+RATES = np.unique(np.concatenate([np.linspace(0, 1, 25) ** 3, 1 - np.linspace(0, 1, 13) ** 3]))
+NEAR = 17  # rates that are tried around the worst: finds the largest chance to within 0.2 % (250 tables, 2026-11-21)
 SPREADS = 8  # standard deviations of the rows gained that are looked at: 1e-15 lies outside
 ROUNDING = 1e-9  # of the score; tables as extreme as the one found must count
 LEAST = -12.0  # a score below any that decides
@@ -104,7 +106,10 @@ def lost_more(gained: int, lost: int, rows: int, tolerance: float) -> float:
     """
     _check(tolerance)
     found = float(score(gained, lost, rows, -tolerance)) + ROUNDING
-    return min(float(_chances(rows, tolerance, found).max()), 1.0)
+    chances = _chances(rows, tolerance, found, RATES)
+    worst = int(chances.argmax())
+    around = np.linspace(RATES[max(worst - 1, 0)], RATES[min(worst + 1, len(RATES) - 1)], NEAR)
+    return min(float(max(chances.max(), _chances(rows, tolerance, found, around).max())), 1.0)
 
 
 def detectable_loss(rows: int, gain_rate: float, tolerance: float, threshold: float, power: float = POWER) -> float:
@@ -147,7 +152,7 @@ def _threshold(rows: int, tolerance: float, alpha: float) -> float:
     """Return the highest score at which the exact p-value is `alpha` at most."""
     low, high = LEAST, 0.0
     # Which rate of gains is worst hardly depends on the score: looked for once, at the score of the approximation.
-    worst = np.argsort(_chances(rows, tolerance, float(ndtri(alpha))))[-3:]
+    worst = RATES[np.argsort(_chances(rows, tolerance, float(ndtri(alpha)), RATES))[-3:]]
     for _ in range(13):  # leaves 0.0015
         middle = (low + high) / 2
         kept = _chances(rows, tolerance, middle, worst).max() <= alpha
@@ -155,9 +160,13 @@ def _threshold(rows: int, tolerance: float, alpha: float) -> float:
     return low
 
 
-def _chances(rows: int, tolerance: float, found: float, which: npt.NDArray[np.intp] | slice = slice(None)) -> Floats:
-    """(R,) the chance of a score of at most `found` where exactly `tolerance` is lost, for each rate of gains."""
-    return _chance(_region(rows, tolerance, found, RATES[which] * (1 - tolerance) / 2), tolerance)
+def _chances(rows: int, tolerance: float, found: float, rates: Floats) -> Floats:
+    """(R,) the chance of a score of at most `found` where exactly `tolerance` is lost, for each rate of gains.
+
+    Args:
+        rates: (R,) of the largest rate that is possible.
+    """
+    return _chance(_region(rows, tolerance, found, rates * (1 - tolerance) / 2), tolerance)
 
 
 class _Region(NamedTuple):

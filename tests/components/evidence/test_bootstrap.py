@@ -175,6 +175,8 @@ def test_the_calibration_interval_holds_the_truth(sure: float) -> None:
     (lambda: auc_difference(np.array([0, 1]), *2 * [np.full((2, 2), np.nan)]), ContractError, "score is NaN"),
     (lambda: calibration_difference(*2 * [(np.array([0.5, 1.5]), np.array([True, False]))], 5), ContractError,
      "give each answer one, 0 to 1"),
+    (lambda: calibration_difference(*[(np.full(rows, 0.5), np.ones(rows, bool)) for rows in (3, 2)], 5), ContractError,
+     "3 answers of the candidate and 2 of the serving model are no pairs"),
 ])
 def test_what_cannot_be_is_refused(call: Callable[[], object], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):

@@ -115,7 +115,25 @@ def test_a_fired_hard_stop_decides_alone_and_has_its_own_part() -> None:
 
     just = {"errors": metric("worse", worse=math.log(1 / 0.047))}
     assert combine(just, 0.05).verdict == "worse"
-    assert combine(just, 0.05, [stop(False)]).verdict == "undecided"  # a tenth of alpha is the hard stop's
+    left = combine(just, 0.05, [stop(False)])
+    assert left.verdict == "undecided"  # a tenth of alpha is the hard stop's
+    assert "That may be chance where hard stops too are looked at" in left.reason
+
+
+def test_a_verdict_that_has_fallen_is_not_taken_back() -> None:
+    """Of one metric it is the verdict; beside another it still counts as what it was at least."""
+    fallen = metric("worse", worse=-4)
+    assert combine([fallen], 0.05).verdict == "worse"
+    both = {"errors": fallen, "p99": metric(name="p99")}
+    assert combine(both, 0.05).log_e_worse == pytest.approx(math.log(20 / 2))
+    assert combine(both, 0.05).verdict == "undecided"
+    assert combine(both | {"p99": metric("worse", worse=9, name="p99")}, 0.05).reason.endswith("Worse too: errors")
+
+
+def test_one_that_was_within_and_has_turned_says_so() -> None:
+    found = combine({"errors": metric("within", worse=9, within=9)}, 0.05)
+    assert (found.verdict, found.reason) == (
+        "worse", "errors: so it is; it was within in the beginning, and has turned worse")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["within", "worse", "undecided"]), st.floats(-30, 800)), min_size=1,

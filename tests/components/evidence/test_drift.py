@@ -159,7 +159,7 @@ def test_false_alarms_are_as_many_as_promised(test) -> None:  # type: ignore[no-
 @pytest.mark.parametrize(("one", "other", "text"), [
     ([1, 2], [1, 2, 3], "shape"), ([[1, 2]], [[1, 2]], "shape"), ([0, 0], [1, 2], "no rows"),
     ([0.5, 0.5], [1, 2], "0.5"), ([1, -2], [1, 2], "-2"), ([1, math.nan], [1, 2], "nan"),
-    ([1, math.inf], [1, 2], "inf")])
+    ([1, math.inf], [1, 2], "inf"), (["a"], ["b"], "reference must be numbers")])
 def test_bad_counts_are_explained(one: list[float], other: list[float], text: str) -> None:
     for test in COUNTED:
         with pytest.raises(ContractError, match=text):
@@ -167,7 +167,8 @@ def test_bad_counts_are_explained(one: list[float], other: list[float], text: st
 
 
 @pytest.mark.parametrize(("one", "other", "text"), [
-    ([], [1.0], "reference is empty"), ([1.0], [[1.0]], "dimensions"), ([1.0], [math.nan, 1.0], "current holds 1 val")])
+    ([], [1.0], "reference is empty"), ([1.0], [[1.0]], "dimensions"), ([1.0], [math.nan, 1.0], "current holds 1 val"),
+    ([1.0], ["a"], "current must be numbers")])
 def test_bad_numbers_are_explained(one: list[float], other: list[float], text: str) -> None:
     with pytest.raises(ContractError, match=text):
         kolmogorov_smirnov(one, other)

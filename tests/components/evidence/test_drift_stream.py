@@ -222,10 +222,20 @@ def test_a_restored_monitor_of_scores_goes_on() -> None:
 
 @pytest.mark.parametrize(("change", "text"), [
     ({"test": "RateTest"}, "the state of 'RateTest'"), ({"shares": None}, "damaged"), ({"rise": [0.0]}, "capitals"),
-    ({"lower": [0.1]}, "damaged"), ({"options": {}}, "damaged"), ({"alarm": [1]}, "damaged")])
+    ({"lower": [0.1]}, "damaged"), ({"options": {}}, "damaged"), ({"alarm": [1]}, "damaged"),
+    ({"samples": -5}, "-5 samples"), ({"samples": math.inf}, "damaged"),
+    ({"options": {"tolerance": 0.01, "arl": -1, "level": 0.99, "block": 1}}, "arl=-1")])
 def test_a_damaged_state_is_refused(change: dict[str, Any], text: str) -> None:
     with pytest.raises(ContractError, match=text):
         DriftMonitor.from_state(DriftMonitor.of_classes(REFERENCE).to_state() | change)
+
+
+@pytest.mark.parametrize("name", ["log_capital", "rise"])
+def test_a_state_with_capital_that_is_no_number_is_refused(name: str) -> None:
+    """It would never raise an alarm again."""
+    state = DriftMonitor.of_classes(REFERENCE).to_state()
+    with pytest.raises(ContractError, match="damaged"):
+        DriftMonitor.from_state(state | {name: [math.nan] * len(state[name])})
 
 
 @pytest.mark.parametrize("options", [{"tolerance": -0.1}, {"tolerance": 1.0}, {"level": 0.4}, {"level": 1.0},

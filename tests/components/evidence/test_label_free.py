@@ -146,6 +146,8 @@ def test_bad_input_is_explained() -> None:
         average_confidence([0.6])
     with pytest.raises(ContractError, match="softmax"):
         average_confidence([2.5, 0.1])
+    with pytest.raises(ContractError, match="must be numbers"):
+        average_confidence(["sure", "unsure"])
     with pytest.raises(ContractError, match="int64 and scores"):
         thresholded_confidence([0.5], np.array([1]), [0.5])
     with pytest.raises(ContractError, match="1 labelled and 0 later"):

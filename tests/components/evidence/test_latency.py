@@ -124,6 +124,16 @@ def test_a_quantile_worse_by_itself_still_takes_more_as_one_of_two() -> None:
     assert found.more > 0
 
 
+def test_the_ends_that_are_shown_allow_for_how_many_quantiles_there_are() -> None:
+    test, rng = LatencyTest(0.1), np.random.default_rng(0)
+    test.update(rng.lognormal(-2, 0.5, 400), 1.5 * rng.lognormal(-2, 0.5, 40))
+    alone, found = test.quantile_decisions()[0.5], test.decide()
+    assert (alone.verdict, found.verdict, found.estimate) == ("worse", "undecided", alone.estimate)
+    assert found.lower < test.tolerance <= alone.lower
+    within = fed(LatencyTest(0.1), 0.0, 100).decide()
+    assert (within.verdict, within.upper <= 0.1) == ("within", True)
+
+
 def test_a_verdict_sticks() -> None:
     test = fed(LatencyTest(0.1), 1.0, 1)
     assert fed(test, -0.5, 20).decide().verdict == "worse"
