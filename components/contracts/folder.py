@@ -20,6 +20,7 @@ from penstock.components.contracts.errors import ContractError, DiskFull
 
 __all__ = [
     "SealedManifest",
+    "append",
     "complete_file",
     "complete_folder",
     "file_sha256",
@@ -135,6 +136,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     with complete_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def append(path: Path, content: str) -> None:
+    """Add to the end of a file; it is on the disk then.
+
+    Raises:
+        DiskFull: there is no room for it; the file is as it was.
+    """
+    with _room_for(path):
+        size = path.stat().st_size
+        try:
+            with path.open("ab") as file:
+                file.write(content.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            os.truncate(path, size)
+            raise
 
 
 def read_checked(path: Path, sha256: str, vouched_by: str) -> bytes:

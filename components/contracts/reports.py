@@ -240,7 +240,7 @@ class CanaryReport(Report):
     canary: VariantReport
     agreement: Interval | None = None  # None: not measured, no request was seen by both
     seconds: float = 0.0
-    unanswered: int = 0  # requests that no version answered (gateway down)
+    unanswered: int = 0  # requests that no version is known to have answered
 
 
 class SweepTrial(_Frozen):

@@ -6,7 +6,7 @@ Holds the options and what they must fulfil together; analyses nothing.
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from penstock.components.contracts.config import Config
 from penstock.components.contracts.errors import ConfigError
@@ -18,6 +18,8 @@ __all__ = ["BUCKET", "BURSTS", "AnalyseCanaryConfig"]
 
 BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 BUCKET = 0.25  # width of the predictor's latency buckets, relative (inference/metrics.py)
+ENDLESS = 10**8  # requests
+LARGEST = 0.95  # limit on a share that a test can still be held against
 
 
 class AnalyseCanaryConfig(Config):
@@ -69,6 +71,14 @@ class AnalyseCanaryConfig(Config):
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Risk of promoting a version that breaks a limit, and "
                          "of calling one worse that breaks none.")
 
+    @field_validator("max_error_rate_increase", "max_accuracy_drop")
+    @classmethod
+    def _is_testable(cls, limit: float, field: ValidationInfo) -> float:
+        if LARGEST < limit < 1:
+            raise ValueError(f"{field.field_name}={limit:g}: a limit above {LARGEST:g} shuts nothing out; give less, "
+                             f"or 1 to switch it off")
+        return limit
+
     @model_validator(mode="after")
     def _check_ladder(self) -> Self:
         if list(self.ladder) != sorted(set(self.ladder)):
@@ -100,6 +110,11 @@ class AnalyseCanaryConfig(Config):
     def alpha_alone(self) -> float:
         """Return the alpha at which one test sends a canary back if no other has anything against it (Holm)."""
         return self.alpha * (1 - BURSTS) / max(self.tests, 1)
+
+    @property
+    def most_requests(self) -> int:
+        """Return how many requests of a replay there are at most; a first version must have its answers."""
+        return max(self.requests, self.min_requests_per_version)
 
     def climb(self, percent: int) -> tuple[int, ...]:
         """Return the shares, in percent, of a canary that begins with `percent`."""
@@ -133,56 +148,60 @@ class AnalyseCanaryConfig(Config):
 
         return tuple(Rung(each / 100, self.rung_requests(each, error_rate)) for each in self.climb(percent))
 
-    def check_sample(self, percent: int) -> None:
+    def latency_requests(self, rungs: "tuple[Rung, ...]") -> int:
+        """Return about how many requests of both versions show that even a canary without any latency keeps its limit.
+
+        Counted by a test that is fed with one: windows of a quantile far out are large. 0: the limit is off.
+        """
+        import numpy as np
+
+        from penstock.components.evidence.latency import LatencyTest
+        from penstock.components.evidence.planning import of_canary
+
+        if not self.max_latency_increase:
+            return 0
+        test = LatencyTest(self.max_latency_increase, (self.latency_quantile,), self.alpha,
+                           floor=self.latency_floor_ms / 1000)
+        sent = 0
+        while test.decide().verdict != "within" and sent < ENDLESS:
+            step = max(20, sent // 50)
+            canary = int(of_canary(sent + step, rungs)) - int(of_canary(sent, rungs))
+            test.update(stable=np.full(step - canary, 1.0), canary=np.full(canary, 1e-3))
+            sent += step
+        return sent
+
+    def check_sample(self, percent: int, rows: int | None = None) -> None:
         """Make sure that the sample can show what is asked.
 
         Args:
             percent: of the requests, for the canary.
+            rows: of the split; None: not known yet.
 
         Raises:
-            ConfigError: even a canary without one error would be sent back, for want of requests or of time; a limit is
-                one that no test can hold; or nothing is said of how the requests of others depend on each other.
+            ConfigError: even a canary without one error would be sent back, for want of requests, of rows or of time; a
+                limit is one that no test can hold; or nothing is said of how the requests of others depend on each
+                other.
         """
         from penstock.components.evidence.decision import round_up
-        from penstock.components.evidence.latency import LatencyTest
-        from penstock.components.evidence.planning import cost, of_canary
-        from penstock.components.evidence.rate import RateTest
+        from penstock.components.evidence.planning import of_canary
 
-        if self.mode == "observe" and not self.requests_per_session:
-            raise ConfigError(
-                "requests_per_session=0: requests of one client may fail together, and 20 that do would count as 20 "
-                "proofs; say how many at most (requests_per_session=20), or 1 where all are independent")
-        if self.mode == "observe" and self.block > 1 and self.max_latency_increase:
-            raise ConfigError(
-                f"max_latency_increase={self.max_latency_increase:g} needs independent requests, but "
-                f"requests_per_session={self.block}: counters do not tell sessions apart; set max_latency_increase=0")
-        if self.mode == "observe" and 0 < self.max_latency_increase < BUCKET and not self.latency_floor_ms:
-            raise ConfigError(
-                f"max_latency_increase={self.max_latency_increase:g} cannot be told from counters: the predictor's "
-                f"buckets are {BUCKET:.0%} wide; set it to {BUCKET:g} or more, or say with latency_floor_ms how many "
-                f"milliseconds nobody minds")
-        if self.max_latency_increase:
-            try:
-                LatencyTest(self.max_latency_increase, (self.latency_quantile,), self.alpha)
-            except ConfigError as error:
-                raise ConfigError(f"max_latency_increase: {error}") from error
+        if self.mode == "observe":
+            self._check_observed()
+        self._check_rows(rows)
         rungs, shares = self.rungs(percent), " → ".join(f"{each} %" for each in self.climb(percent))
+        needed, what = self._needed(rungs, shares)
         held = sum(rung.requests for rung in rungs)
-        needed, what = held, f"to hold a share of {shares} in turn"
-        if self.max_error_rate_increase < 1:
-            test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
-            needed = cost(test, baseline=0.0, effect=0.0, share=rungs).requests
-            what = (f"to show at {shares} an error rate that is no more than {self.max_error_rate_increase:g} higher, "
-                    f"without one error")
         ladder = f" ({held:,} of them to hold each share of the ladder)" if held else ""
         if self.requests < needed:
             raise ConfigError(f"requests={self.requests} are too few {what}: that takes about {needed:,}{ladder}; set "
                               f"requests to {round_up(needed * 1.5)}, or allow more")
-        if self.mode == "replay" and needed > self.rate * self.timeout:
+        asked = 2 * min(self.paired_rows, rows or self.paired_rows)
+        if self.mode == "replay" and needed + asked > self.rate * self.timeout:
+            pairs = f", and {asked:,} for rows that both answer" if asked else ""
             raise ConfigError(
                 f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
-                f"rate={self.rate:g}, too few {what}: that takes about {needed:,}{ladder}; set timeout to "
-                f"{round_up(1.5 * needed / self.rate)}, or a higher rate")
+                f"rate={self.rate:g}, too few {what}: that takes about {needed:,}{ladder}{pairs}; set timeout to "
+                f"{round_up(1.5 * (needed + asked) / self.rate)}, or a higher rate")
         last = rungs[-1].share
         smaller, canary = min(last, 1 - last), float(of_canary(self.requests, rungs))
         fewest = int(min(canary, self.requests - canary))
@@ -191,3 +210,58 @@ class AnalyseCanaryConfig(Config):
             raise ConfigError(
                 f"min_requests_per_version={self.min_requests_per_version} cannot be reached: of {self.requests:,} "
                 f"requests one version gets about {fewest:,} at {shares}; set requests to {round_up(1.2 * enough)}")
+
+    def _needed(self, rungs: "tuple[Rung, ...]", shares: str) -> tuple[int, str]:
+        """Return how many requests a canary takes at least, and for what."""
+        from penstock.components.evidence.planning import cost
+        from penstock.components.evidence.rate import RateTest
+
+        needed, what = sum(rung.requests for rung in rungs), f"to hold a share of {shares} in turn"
+        if self.max_error_rate_increase < 1:
+            test = RateTest(self.max_error_rate_increase, self.alpha, block=self.block)
+            needed = cost(test, baseline=0.0, effect=0.0, share=rungs).requests
+            what = (f"to show at {shares} an error rate that is no more than {self.max_error_rate_increase:g} higher, "
+                    f"without one error")
+        try:
+            latency = self.latency_requests(rungs)
+        except ConfigError as error:
+            raise ConfigError(f"max_latency_increase: {error}") from error
+        if latency <= needed:
+            return needed, what
+        return latency, (f"to show at {shares} that latency at p{100 * self.latency_quantile:g} is no more than "
+                         f"{self.max_latency_increase:.0%} higher, even of a canary that answers at once")
+
+    def _check_observed(self) -> None:
+        if not self.requests_per_session:
+            raise ConfigError(
+                "requests_per_session=0: requests of one client may fail together, and 20 that do would count as 20 "
+                "proofs; say how many at most (requests_per_session=20), or 1 where all are independent")
+        if self.block > 1 and self.max_latency_increase:
+            raise ConfigError(
+                f"max_latency_increase={self.max_latency_increase:g} needs independent requests, but "
+                f"requests_per_session={self.block}: counters do not tell sessions apart; set max_latency_increase=0")
+        if 0 < self.max_latency_increase < BUCKET and not self.latency_floor_ms:
+            raise ConfigError(
+                f"max_latency_increase={self.max_latency_increase:g} cannot be told from counters: the predictor's "
+                f"buckets are {BUCKET:.0%} wide; set it to {BUCKET:g} or more, or say with latency_floor_ms how many "
+                f"milliseconds nobody minds")
+
+    def _check_rows(self, rows: int | None) -> None:
+        """Refuse limits that so few rows could not show to be kept if both versions gave the same answer to each."""
+        from scipy.special import ndtri
+
+        asked = min(self.paired_rows, self.paired_rows if rows is None else rows)
+        if not asked:
+            return
+        square = float(ndtri(self.alpha)) ** 2
+        left = square / (asked + square)  # the end of Tango's interval without a change, and of Wilson's without a miss
+        split = f"split {self.split} has {asked:,} rows" if asked < self.paired_rows else f"paired_rows={asked}"
+        for name, set_to, limit, weaker in (
+                ("max_accuracy_drop", self.max_accuracy_drop, self.max_accuracy_drop, math.ceil(100 * left) / 100),
+                ("min_agreement", self.min_agreement, 1 - self.min_agreement, math.floor(100 - 100 * left) / 100)):
+            if limit < left:
+                takes = f"it takes {math.ceil(square * (1 - limit) / limit):,}" if limit else "no number of rows can"
+                raise ConfigError(
+                    f"{name}={set_to:g} cannot be shown: {split}, which leave {100 * left:.2g} points open even where "
+                    f"both versions give the same answers; {takes}; or set {name} to {weaker:g}, or to "
+                    f"{'1' if name == 'max_accuracy_drop' else '0'}: off")

@@ -78,7 +78,7 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
     """Collect evidence until there is enough of it, or what there is when something is plainly wrong.
 
     Args:
-        notes: file that keeps what a replay has seen; one of the same trial is gone on with.
+        notes: folder that keeps what a replay has seen; one of the same trial is gone on with.
 
     Raises:
         ConfigError: the sample cannot show what is asked.
@@ -95,7 +95,7 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
     if trial.stable is None:
         return _replay(trial, images, labels, config, Looks(trial, labels, watch, Ladder(config, trial.percent)))
     if config.mode == "observe":
-        config.check_sample(trial.percent)
+        config.check_sample(trial.percent, len(rows))
         analysis = SequentialAnalysis(config, labelled=False)
         evidence = observe(trial.canary, trial.stable, config.requests, analysis, watch,
                            Ladder(config, trial.percent))
@@ -103,39 +103,47 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         analysis = SequentialAnalysis(config, labelled=True, classes=source.description.classes)
         journal = Journal(notes, trial.fingerprint(config, source.manifest.content_hash))
         looks = Looks(trial, labels, watch, Ladder(config, trial.percent), analysis, journal)
-        config.check_sample(looks.ladder.percents[0])  # where it began: it may have climbed before the step was killed
+        # Where it began: it may have climbed before the step was killed.
+        config.check_sample(looks.ladder.percents[0], len(rows))
         evidence = _replay(trial, images, labels, config, looks)
     if config.paired_rows and not watch.stopped and not analysis.is_worse():
-        ours, theirs = (replay(images, _order(len(images), config.paired_rows), trial.endpoint(revision.url),
-                               config.rate, config.concurrency, lambda answers: watch.is_over(progress(answers)))
+        each = _order(len(images), min(config.paired_rows, len(images)))  # once: a row asked twice proves nothing new
+        ours, theirs = (replay(images, each, trial.endpoint(revision.url), config.rate, config.concurrency,
+                               lambda answers: watch.is_over(progress(answers)))
                         for revision in (trial.canary, trial.stable))
         evidence.pairs = pair(ours, theirs, labels)
-    evidence.stopped = watch.stopped
+    evidence.stopped, evidence.late = watch.stopped, watch.late
     return evidence
 
 
 def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], config: AnalyseCanaryConfig,
             looks: "Looks") -> Evidence:
-    count = config.requests if trial.stable else config.min_requests_per_version
-    order, watch = _order(len(images), count), looks.watch
-    while True:
+    most, watch = config.most_requests, looks.watch
+    order = _order(len(images), most)
+    while not looks.enough:
         ladder, sent = looks.ladder, len(looks.answers)
-        until = count if ladder.is_top else min(sent + ladder.missing(looks.seen), count)
-        rows = [] if looks.enough else order[sent:until]
+        if trial.stable is None:
+            until = min(sent + config.min_requests_per_version - looks.seen.canary, most)
+        else:
+            until = most if ladder.is_top else min(sent + ladder.missing(looks.seen), most)
         looks.begin()
-        looks.take(replay(images, rows, trial.endpoint(trial.url), config.rate, config.concurrency, looks.is_over))
-        if looks.enough or until == count or watch.is_over(progress(looks.answers)):
+        looks.take(replay(images, order[sent:until], trial.endpoint(trial.url), config.rate, config.concurrency,
+                          looks.is_over))
+        if looks.enough or until == most or watch.is_over(progress(looks.answers)):
             break
-        if ladder.is_held(looks.seen):
+        if trial.stable is None:
+            looks.enough = looks.seen.canary >= config.min_requests_per_version
+        elif ladder.is_held(looks.seen):
             if not watch.change_share(ladder.next):
                 break
             ladder.begin(looks.seen)
     answers = looks.answers
+    nameless = [answer for answer in answers if not _is_known(answer, trial)]
     return Evidence(
         ladder=looks.ladder, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
         canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
-        unanswered=sum(not _is_known(answer, trial) for answer in answers))
+        unanswered=len(nameless), unattributed=sum(answer.arrived for answer in nameless))
 
 
 class Looks:
@@ -143,6 +151,7 @@ class Looks:
 
     Attributes:
         answers: that were looked at, those of a step that was killed before among them.
+        seen: how far the trial has come.
         enough: whether no further request is needed.
         before: seconds of a step that was killed before.
     """
@@ -152,9 +161,11 @@ class Looks:
         self.watch, self.analysis, self.ladder = watch, analysis, ladder
         self._trial, self._labels, self._journal = trial, labels, journal
         self.answers: list[Answer] = []
+        self.seen = Seen()
         self.enough = False
         if analysis and journal:
             self._go_on(analysis, journal)
+            journal.begin(self.answers)
         self.before = max((answer.sent for answer in self.answers), default=0.0)
         self.begin()
 
@@ -162,30 +173,27 @@ class Looks:
         answers, state = journal.load()
         if not state:
             return
+        seen = self._with(Seen(), answers)
         try:
-            ladder = self.ladder.restored(state.get("ladder"), self._seen(answers))
+            ladder = self.ladder.restored(state.get("ladder"), seen)
             analysis.restore(state.get("analysis", {}))
         except ContractError as error:
             logger.warning("service=%s damaged=%r action=begin-anew", self._trial.service, error)
             return
-        self.answers, self.ladder = answers, ladder
-        self.enough = ladder.is_enough(analysis, self.seen)
+        self.answers, self.seen, self.ladder = answers, seen, ladder
+        self.enough = ladder.is_enough(analysis, seen)
 
     def begin(self) -> None:
         """Expect the answers of another replay, which counts them and its seconds from 0."""
         self._taken, self._begun = 0, self.before + self.watch.seconds
         self._next = time.monotonic() + LOOK
 
-    @property
-    def seen(self) -> Seen:
-        """Return how far the trial has come."""
-        return self._seen(self.answers)
-
-    def _seen(self, answers: Sequence[Answer]) -> Seen:
+    def _with(self, seen: Seen, new: Sequence[Answer]) -> Seen:
         stable, canary = (
-            [answer for answer in answers if answer.is_from(revision)] if revision else []
+            [answer for answer in new if answer.is_from(revision)] if revision else []
             for revision in (self._trial.stable, self._trial.canary))
-        return Seen(len(answers), len(stable), len(canary), sum(answer.failed for answer in stable))
+        return Seen(seen.requests + len(new), seen.stable + len(stable), seen.canary + len(canary),
+                    seen.errors + sum(answer.failed for answer in stable))
 
     def is_over(self, answers: Sequence[Answer]) -> bool:
         """Look again if it is time, and say whether to end.
@@ -194,8 +202,8 @@ class Looks:
             answers: of this replay, all so far.
         """
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + LOOK
             self.take(answers)
+            self._next = time.monotonic() + LOOK  # from here: what a look takes is no part of the pause
         return self.watch.is_over(progress(answers)) or self.enough
 
     def take(self, answers: Sequence[Answer]) -> None:
@@ -203,6 +211,7 @@ class Looks:
         new = [answer._replace(sent=self._begun + answer.sent) for answer in answers[self._taken:]]
         self._taken = len(answers)
         self.answers += new
+        self.seen = self._with(self.seen, new)
         if not (self.analysis and self._trial.stable and new):
             return
         stable, canary = (batch(revision, new, self._labels, len(self.analysis.classes))
@@ -211,7 +220,7 @@ class Looks:
         self.enough = self.ladder.is_enough(self.analysis, self.seen)
         if self._journal:
             state = {"analysis": self.analysis.to_state(), "ladder": self.ladder.to_state()}
-            self._journal.save(self.answers, state)
+            self._journal.save(new, state)
 
 
 def progress(answers: Sequence[Answer]) -> Callable[[], str]:

@@ -112,26 +112,26 @@ class Ladder:
         return self.rungs
 
     def restored(self, state: Sequence[Sequence[Any]] | None, seen: Seen) -> "Ladder":
-        """Return the ladder that `to_state` was of, or one rung higher: where the traffic was moved just after that.
+        """Return the ladder that `to_state` was of, as far up as the traffic is now.
+
+        That may be one rung higher, where the traffic was moved just after that; or another share, where the trial was
+        begun once more: from there it climbs anew, and what was seen before still counts.
 
         Args:
             seen: by the analysis whose state it is.
 
         Raises:
-            ContractError: the canary has got another share in between, or the state is damaged.
+            ContractError: the state is damaged.
         """
         try:
             rungs = [Stay(int(percent), int(needed), Seen(*map(int, before)))
                      for percent, needed, before in state or ()]
-            found = Ladder(self._config, rungs[0].percent)
+            found = Ladder(self._config, rungs[-1].percent)
         except (TypeError, ValueError, IndexError) as error:
             raise ContractError(f"the state of a ladder is damaged ({error!r}); begin it anew") from error
-        passed, percents = tuple(rung.percent for rung in rungs), found.percents
-        steps = percents.index(self.percent) + 1 - len(rungs) if self.percent in percents else -1
-        if passed != percents[:len(rungs)] or steps not in (0, 1):
-            raise ContractError(f"the canary had {', '.join(map(str, passed))} % in turn and has {self.percent} % now; "
-                                f"begin anew")
-        found.rungs = rungs
-        if steps:
+        passed = tuple(rung.percent for rung in rungs)
+        ahead = found.percents if self.percent in found.percents[:2] else (passed[-1], *self.percents)
+        found.percents, found.rungs = (*passed[:-1], *ahead), rungs
+        if self.percent != passed[-1]:
             found.begin(seen)
         return found

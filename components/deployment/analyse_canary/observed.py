@@ -38,6 +38,7 @@ class Answer(NamedTuple):
     revision: str = ""
     version: str = ""
     predicted: int = -1  # class index; -1: there is none in the answer
+    arrived: bool = True  # false: there was no connection, or it broke, as where the gateway is away
 
     @property
     def failed(self) -> bool:
@@ -79,7 +80,10 @@ class Evidence:
     Attributes:
         ladder: the shares of the requests that the canary was to get.
         asked: requests sent or seen, answered or not.
+        unanswered: those of a replay that no version is known to have answered.
+        unattributed: of these those that arrived: they got no answer in time, or one that does not say whose it is.
         stopped: why the analysis ended early, "" where it did not.
+        late: whether the time was up.
         answers: each request of a replay, in the order in which they were sent.
         analysis: the tests that were fed meanwhile; None for a first version, which is compared with nothing.
     """
@@ -90,7 +94,9 @@ class Evidence:
     asked: int
     unanswered: int
     seconds: float
+    unattributed: int = 0
     stopped: str = ""
+    late: bool = False
     pairs: Pairs | None = None
     answers: Sequence[Answer] = field(default=())
     analysis: SequentialAnalysis | None = None

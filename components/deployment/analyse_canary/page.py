@@ -115,7 +115,8 @@ def _requests(report: CanaryReport, evidence: Evidence, sides: list[Observed]) -
                  for rung, stable, canary in evidence.ladder.answered(evidence.seen)]
         body += table(["Share asked for", "Held for at least", "Answers", "Of the canary"], rows=rungs,
                       numeric={0, 1, 2, 3})
-    lost = f"{report.unanswered:,} requests got no answer from either" if report.unanswered else "No request was lost"
+    lost = (f"{report.unanswered:,} requests got no answer, or one that does not say which version gave it"
+            if report.unanswered else "No request was lost")
     return Section("Requests", body, f"{lost}.")
 
 
@@ -144,7 +145,7 @@ def _accuracy(sides: list[Observed], config: AnalyseCanaryConfig) -> Section:
     rows = [[name, side.labelled, side.correct, f"{one.estimate:.2%}", f"{one.lower:.2%}", f"{one.upper:.2%}"]
             for name, side, one in zip(names, labelled, found, strict=True)]
     body += table(["", "Rows", "Right", "Accuracy", "Lower", "Upper"], rows, numeric={1, 2, 3, 4, 5})
-    return Section("Accuracy", body, f"Of the requests that each version answered; {config.level:.0%} intervals.")
+    return Section("Accuracy", body, f"Of the requests that each version answered; {100 * config.level:g}% intervals.")
 
 
 def _agreement(report: CanaryReport, evidence: Evidence, config: AnalyseCanaryConfig) -> Section:

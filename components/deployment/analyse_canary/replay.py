@@ -20,7 +20,7 @@ from penstock.components.deployment.analyse_canary.observed import Answer
 
 __all__ = ["replay"]
 
-REQUEST_TIMEOUT = 20.0  # seconds; longer than the gateway's own, which then says which revision was late
+REQUEST_TIMEOUT = 20.0  # seconds; the gateway's own is minutes, so of a request that hangs nobody says whose it was
 TICK = 0.1  # seconds between two looks at `stop` while nothing is sent
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line for each request
@@ -86,8 +86,8 @@ def _ask(client: httpx.Client, url: str, image: npt.NDArray[np.uint8], row: int,
     sent = time.monotonic()
     try:
         response = client.post(url, content=body, headers={"content-type": "application/json"})
-    except httpx.TransportError:
-        return Answer(row, sent - start, time.monotonic() - sent, 0)
+    except httpx.TransportError as error:
+        return Answer(row, sent - start, time.monotonic() - sent, 0, arrived=isinstance(error, httpx.ReadTimeout))
     seconds = time.monotonic() - sent
     version, predicted = _read(response) if response.status_code == 200 else ("", -1)
     return Answer(row, sent - start, seconds, response.status_code, response.headers.get("x-penstock-revision", ""),

@@ -5,6 +5,7 @@ out.
 """
 
 import logging
+import shutil
 from pathlib import Path
 
 from penstock.components.contracts.errors import StepError
@@ -52,7 +53,7 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
         present = CanaryReport.load(target)
         if (present.service, present.canary.version) == (service, version):
             return present
-    notes = Path(config.work, f"{service}-{version}.json") if config.work else Path(f"{target}.journal.json")
+    notes = Path(config.work, f"{service}-{version}") if config.work else Path(f"{target}.journal")
     with CanaryLease(plane, service, run_id) as lease:
         isvc = plane.get(service_ref(service))
         if isvc and stable_version(isvc) == version and not canary_version(isvc):
@@ -66,7 +67,7 @@ def run(dataset: Path | str, target: Path | str, service: str, version: str, run
     logger.info("service=%s version=%s verdict=%s unanswered=%d reason=%r", service, version, report.verdict,
                 report.unanswered, report.reason)
     saved = report.save(target, render(report, evidence, config))
-    notes.unlink(missing_ok=True)
+    shutil.rmtree(notes, ignore_errors=True)
     return saved
 
 

@@ -9,9 +9,9 @@ from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from penstock.components.contracts.reports import CanaryReport, Check, Interval
-from penstock.components.deployment.analyse_canary.analysis import UNITS, SequentialAnalysis
+from penstock.components.deployment.analyse_canary.analysis import ERRORS, UNITS, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
-from penstock.components.deployment.analyse_canary.observed import Evidence, Observed, variant_report
+from penstock.components.deployment.analyse_canary.observed import Evidence, variant_report
 from penstock.components.evidence.decision import Decision
 from penstock.components.evidence.fixed import proportion
 from penstock.components.evidence.paired import Comparison, compare
@@ -37,10 +37,10 @@ def judge(service: str, evidence: Evidence, config: AnalyseCanaryConfig) -> Cana
         checks.insert(0, Check(name="hard_stop", passed=False, value=evidence.asked, rule="none",
                                detail=f"{evidence.stopped}, after {evidence.asked:,} requests"))
     elif stable is None or analysis is None:
-        checks = [_first_errors(evidence, config), *checks]
+        checks = [_first_errors(evidence, config), _sample(evidence, config), *_unattributed(evidence, config), *checks]
     else:
-        checks = [_burst(analysis), *_tests(analysis), *_paired(evidence, config), _sample(evidence, stable, config),
-                  *_ladder(evidence, config), _split(evidence), *checks]
+        checks = [_burst(analysis), *_tests(analysis), *_paired(evidence, config), _sample(evidence, config),
+                  *_ladder(evidence, config), *_unattributed(evidence, config), _split(evidence), *checks]
     failed = [check for check in checks if check.blocking and not check.passed]
     good = "promote" if stable else "first"
     return CanaryReport(
@@ -93,9 +93,8 @@ def _paired(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check]:
     return checks
 
 
-def _no_pairs(evidence: Evidence, config: AnalyseCanaryConfig) -> str:
-    late = ", because the time was up" if evidence.seconds >= config.timeout else ""
-    return f"no row was answered by both versions{late}"
+def _no_pairs(evidence: Evidence) -> str:
+    return "no row was answered by both versions" + (", because the time was up" if evidence.late else "")
 
 
 def _accuracy(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
@@ -103,7 +102,7 @@ def _accuracy(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
     rule = f"lower bound >= -{limit:g}"
     if pairs is None:
         return Check(name="accuracy_change", passed=False, value=-1, rule=rule,
-                     detail=f"{WANTING}: accuracy: {_no_pairs(evidence, config)}")
+                     detail=f"{WANTING}: accuracy: {_no_pairs(evidence)}")
     paired = compare(pairs.canary_correct, pairs.stable_correct, config.level)
     found = paired.difference
     kept = found.lower >= -limit
@@ -124,20 +123,21 @@ def _agreement(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
     found, rule = agreement(evidence, config), f"lower bound >= {config.min_agreement:g}"
     if found is None:
         return Check(name="agreement", passed=False, value=0, rule=rule,
-                     detail=f"{WANTING}: agreement: {_no_pairs(evidence, config)}")
+                     detail=f"{WANTING}: agreement: {_no_pairs(evidence)}")
     wanting = "" if not found.lower < config.min_agreement <= found.upper else f"{WANTING}: "
     return Check(name="agreement", passed=found.lower >= config.min_agreement, value=found.lower, rule=rule,
                  detail=f"{wanting}agreement: {found.estimate:.1%} of the answers are the same, at least "
                         f"{found.lower:.1%}; {config.min_agreement:.1%} are asked for")
 
 
-def _sample(evidence: Evidence, stable: Observed, config: AnalyseCanaryConfig) -> Check:
-    least = min(evidence.canary.requests, stable.requests)
+def _sample(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
+    canary, stable, rule = evidence.canary.requests, evidence.stable, f">= {config.min_requests_per_version}"
+    least, both = (min(canary, stable.requests), f"of the canary and {stable.requests:,} of stable") if stable else (
+        canary, "of the first version")
     enough = least >= config.min_requests_per_version
-    detail = (f"{evidence.canary.requests:,} answers of the canary and {stable.requests:,} of stable, "
-              f"{evidence.asked:,} of at most {config.requests:,} requests in {evidence.seconds:.1f} of at most "
-              f"{config.timeout:g} s")
-    return Check(name="sample", passed=enough, value=least, rule=f">= {config.min_requests_per_version} of each",
+    detail = (f"{canary:,} answers {both}, {evidence.asked:,} of at most {config.most_requests:,} requests in "
+              f"{evidence.seconds:.1f} of at most {config.timeout:g} s")
+    return Check(name="sample", passed=enough, value=least, rule=f"{rule} of each" if stable else rule,
                  detail=detail if enough else f"{WANTING}: {detail}")
 
 
@@ -176,9 +176,26 @@ def _first_errors(evidence: Evidence, config: AnalyseCanaryConfig) -> Check:
                  detail=f"{canary.errors:,} errors in {canary.requests:,} answers; no stable version to compare with")
 
 
+def _unattributed(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check]:
+    """Hold what arrived and nobody owned up to against the canary: it may all have been the canary's."""
+    lost, limit, canary = evidence.unattributed, config.max_error_rate_increase, evidence.canary
+    if limit == 1 or not lost:
+        return []
+    analysis = evidence.analysis
+    known = analysis.decisions[ERRORS].estimate if analysis else canary.errors / max(canary.requests, 1)
+    rise = known + lost / (canary.requests + lost)
+    detail = (f"{lost:,} of {evidence.asked:,} requests arrived and got no answer in time, or one that does not say "
+              f"which version gave it; were they all the canary's, its error rate would be {100 * rise:.2g} points "
+              f"higher; {100 * limit:g} are allowed")
+    return [Check(name="unattributed", passed=rise <= limit, value=rise, rule=f"<= {limit:g}",
+                  detail=detail if rise <= limit else f"{WANTING}: {detail}")]
+
+
 def _unanswered(evidence: Evidence) -> Check:
+    away = evidence.unanswered - evidence.unattributed
     return Check(name="unanswered", passed=not evidence.unanswered, value=evidence.unanswered, rule="none",
-                 blocking=False, detail="requests that no version answered: the gateway was away")
+                 blocking=False, detail=f"requests that no version is known to have answered; {away:,} of them did not "
+                                        f"get through: the gateway was away")
 
 
 def _reason(evidence: Evidence, checks: Sequence[Check], failed: Sequence[Check]) -> str:

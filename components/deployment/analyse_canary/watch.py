@@ -58,6 +58,11 @@ class Watch:
         """Return the seconds since the beginning."""
         return time.monotonic() - self._start
 
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self._deadline
+
     def is_over(self, progress: Callable[[], str]) -> bool:
         """Look, at most every half second at the control plane, and say whether to end now.
 
@@ -75,7 +80,7 @@ class Watch:
         if not self.stopped and now >= self._next_look:
             self._next_look = now + LOOK
             self.stopped = trouble(self._plane.get(service_ref(self._service)), self._canary, self._percent)
-        return bool(self.stopped) or now > self._deadline
+        return bool(self.stopped) or self.late
 
     def change_share(self, percent: int) -> bool:
         """Give the canary another share and wait until it has it; false where that failed, which `stopped` then tells,

@@ -54,7 +54,7 @@ def _headline(report: EvaluationReport) -> Section:
     accuracy = report.accuracy
     rows = [
         ["accuracy", f"{accuracy.estimate:.2%}", f"{accuracy.lower:.2%} to {accuracy.upper:.2%} "
-                                                 f"with {accuracy.level:.0%} confidence"],
+                                                 f"with {100 * accuracy.level:g}% confidence"],
         ["macro F1", f"{report.macro_f1:.4f}", "mean of the classes' F1, each class counts the same"],
         ["weakest class", f"{weakest.recall:.2%}", f"recall of {weakest.name}"],
         ["macro AUC", f"{report.macro_auc:.4f}", "chance that a row of a class outranks another; 0.5 is guessing"],

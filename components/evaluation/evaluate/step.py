@@ -81,7 +81,7 @@ def measure(dataset: Dataset, model: TrainedModel, rows: pa.Table, answers: Pred
     return EvaluationReport(
         verdict="measured",
         reason=f"accuracy {accuracy.estimate:.2%} on {len(correct):,} rows of {config.split} "
-               f"({accuracy.level:.0%} interval {accuracy.lower:.2%} to {accuracy.upper:.2%})",
+               f"({100 * accuracy.level:g}% interval {accuracy.lower:.2%} to {accuracy.upper:.2%})",
         dataset_hash=dataset.manifest.content_hash,
         model=model.weights_sha256,
         split=config.split,

@@ -118,8 +118,8 @@ def absolute_checks(evaluation: EvaluationReport, config: GateConfig) -> list[Ch
     checks = []
     accuracy = evaluation.accuracy
     if config.min_accuracy:
-        interval = (f"{accuracy.level:.0%} interval {accuracy.lower:.2%} to {accuracy.upper:.2%}; a true accuracy of "
-                    f"{max(config.min_accuracy - _visible(accuracy), 0):.2%} {SHOWN}")
+        least = max(config.min_accuracy - _visible(accuracy), 0)
+        interval = f"{_told(accuracy, '.2%')}; a true accuracy of {least:.2%} {SHOWN}"
         value = accuracy.lower if config.require_evidence else accuracy.estimate
         bound = "lower bound " if config.require_evidence else ""
         checks.append(Check(name="accuracy", passed=value >= config.min_accuracy, value=value,
@@ -179,7 +179,7 @@ def _visible_recall(rows: int, config: GateConfig) -> float:
 
 
 def _told(found: Interval, scale: str) -> str:
-    return f"{found.level:.0%} interval {found.lower:{scale}} to {found.upper:{scale}}"
+    return f"{100 * found.level:g}% interval {found.lower:{scale}} to {found.upper:{scale}}"
 
 
 def _accuracy_change(overall: Comparison, config: GateConfig) -> Check:

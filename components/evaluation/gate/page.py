@@ -71,7 +71,7 @@ def _row(part: Part) -> list[object]:
 
 
 def _legend(config: GateConfig) -> str:
-    level, limit = f"{config.confidence:.0%}", f"{100 * config.max_slice_drop:g} points"
+    level, limit = f"{100 * config.confidence:g}%", f"{100 * config.max_slice_drop:g} points"
     plain = (f"Candidate minus serving version on the same rows, largest loss first, in points; all intervals are "
              f"{level} (of an accuracy Wilson's, of a change Tango's).")
     if config.max_slice_drop == 1:

@@ -11,6 +11,7 @@ from penstock.components.contracts.errors import ContractError
 from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import Check, EvaluationReport, GateReport
 from penstock.components.control.base import ControlPlane
+from penstock.components.control.inference_service import Placement
 from penstock.components.deployment.registry import Registry
 from penstock.components.evaluation.gate.checks import Contest, GateConfig, absolute_checks, change_checks, figures
 from penstock.components.evaluation.gate.serving import contest, misfit, open_serving, serving_now
@@ -31,7 +32,7 @@ def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service
 
     Raises:
         ContractError: a folder is damaged, the evaluation measured another dataset, or the serving version is
-            neither where the control plane says nor registered.
+            neither where the control plane says nor registered, and the gate is not switched off.
     """
     from penstock.components.evaluation.gate.page import render
 
@@ -43,11 +44,10 @@ def run(dataset: Path | str, evaluation: Path | str, target: Path | str, service
     candidate = figures(answers, source.description.classes, measured.ece_bins)
     checks, versus = absolute_checks(measured, config), None
     if serving.version and config.compares:
-        model = open_serving(serving, service, Registry(registry))
-        reason = misfit(model, source.description)
+        model, reason = _opponent(serving, service, Registry(registry), source, config)
         checks.append(Check(name="comparable", passed=not reason, value=not reason, rule="same classes and image shape",
                             detail=reason or f"version {serving.version} answers the same rows"))
-        versus = None if reason else _contest(model, source, answers, measured, config)
+        versus = _contest(model, source, answers, measured, config) if model else None
     if versus:
         checks += change_checks(versus, config)
     report = judge(checks, measured, candidate, serving.version, versus, config)
@@ -65,6 +65,23 @@ def judge(checks: Sequence[Check], measured: EvaluationReport, candidate: dict[s
         reason = f"the gate was switched off by configuration (enabled=false), or it had said: {reason}"
     return GateReport(verdict="fail" if failed and config.enabled else "pass", reason=reason, checks=tuple(checks),
                       serving_version=version, candidate=candidate, serving=versus.serving if versus else {})
+
+
+def _opponent(serving: Placement, service: str, registry: Registry, source: Dataset,
+              config: GateConfig) -> tuple[Model | None, str]:
+    """Return the model that serves, or why it cannot answer the rows; a gate that is off is not held up by a lost one.
+
+    Raises:
+        ContractError: it is not where it is said to be, and the gate is on.
+    """
+    try:
+        model = open_serving(serving, service, registry)
+    except ContractError as error:
+        if config.enabled:
+            raise
+        return None, str(error)
+    reason = misfit(model, source.description)
+    return None if reason else model, reason
 
 
 def _contest(model: Model, source: Dataset, answers: Predictions, measured: EvaluationReport,

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from penstock.components.contracts.dataset import Description, ImageFormat, rows_table, write_dataset
 from penstock.components.contracts.errors import DiskFull, PenstockError
-from penstock.components.contracts.folder import SealedManifest, complete_folder, write_atomically
+from penstock.components.contracts.folder import SealedManifest, append, complete_folder, write_atomically
 
 Write = Callable[[Path], object]
 NOISE = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 1)).astype(np.uint8)  # 400 KiB, which do not compress
@@ -109,6 +109,15 @@ def test_an_old_file_survives_its_failed_replacement(small_disk: Path) -> None:
 
     assert (small_disk / "state.json").read_text() == "old"
     assert [path.name for path in small_disk.iterdir()] == ["state.json"]
+
+
+def test_a_file_is_as_it_was_where_an_end_does_not_fit(small_disk: Path) -> None:
+    write_atomically(small_disk / "answers.jsonl", "one\n")
+    with pytest.raises(DiskFull, match=r"answers\.jsonl could not be written: the disk is full"):
+        append(small_disk / "answers.jsonl", "x" * NOISE.size)
+    append(small_disk / "answers.jsonl", "two\n")
+
+    assert (small_disk / "answers.jsonl").read_text() == "one\ntwo\n"
 
 
 def test_a_disk_without_room_for_a_file_more(small_disk: Path) -> None:

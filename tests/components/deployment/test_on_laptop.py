@@ -146,7 +146,7 @@ def test_a_faulty_predictor_is_rolled_back_and_stable_is_as_before(bench: Bench,
     before = bench.shares()
 
     report = bench.trial(bench.candidate(), f"run-{fault}", bench.faulty_runtime(fault), max_latency_increase=0.5,
-                         latency_floor_ms=100)
+                         latency_floor_ms=100, requests=600)
     assert (report.verdict, bench.shares()) == ("roll_back", before)
     assert re.match(reason, report.reason)
     assert report.stable is not None

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,8 @@ OLD, NEW = "sides-predictor-00001", "sides-predictor-00002"
 class Behaviour:
     """How a version answers: one request in `fails` with `status`, `sleep` seconds late, one row in `errs` wrongly.
 
-    `silent`: what fails does not say who failed, as behind a proxy that answers itself.
+    `silent`: what fails does not say who failed, as behind a proxy that answers itself. `hangs`: seconds that what
+    fails takes.
     """
 
     version: str = ""
@@ -37,6 +39,7 @@ class Behaviour:
     body: bytes = b""
     asked: int = 0
     silent: bool = False
+    hangs: float = 0
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Gateway:
         time.sleep(one.sleep)
         headers = {"x-penstock-revision": revision, "x-model-version": one.version}
         if one.fails and number % one.fails == 0:
+            time.sleep(one.hangs)
             return one.status, {} if one.silent else headers, b"{}"
         row, label = self.labels[bytes(json.loads(body)["inputs"][0]["data"])]
         wrong = row % one.errs == 0
@@ -89,11 +93,12 @@ def handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             status, headers, answer = gateway.answer(*gateway.route(direct), body)
-            self.send_response(status)
-            for name, value in (headers | {"content-length": str(len(answer))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
+            with suppress(ConnectionError):  # who asked has given up
+                self.send_response(status)
+                for name, value in (headers | {"content-length": str(len(answer))}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer)
 
     return Handler
 

@@ -11,6 +11,7 @@ from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import CanaryReport
 from penstock.components.control.lease import CanaryLease, LeaseLost
 from penstock.components.deployment.analyse_canary import gather
+from penstock.components.deployment.analyse_canary.journal import ANSWERS, STATE
 from penstock.components.deployment.analyse_canary.step import AnalyseCanaryConfig, run
 
 CONFIG = AnalyseCanaryConfig(requests=4000, rate=2000, min_requests_per_version=50, max_error_rate_increase=0.05,
@@ -49,7 +50,7 @@ def _raise(error: Exception) -> None:
 
 
 def seen(journal: Path) -> int:
-    return len(json.loads(journal.read_text())["answers"])
+    return int(json.loads((journal / STATE).read_text())["answers"])
 
 
 def answered(report: CanaryReport) -> int:
@@ -59,8 +60,10 @@ def answered(report: CanaryReport) -> int:
 
 def test_a_step_that_is_retried_goes_on_where_it_was(gateway: Any, analyse: Any, killed: Any, report: Path) -> None:
     asked = killed()
-    journal = report.with_name("report.journal.json")
+    journal = report.with_name("report.journal")
     before = seen(journal)
+    with (journal / ANSWERS).open("a") as file:
+        file.write("[0, 1.0, 0.")  # as a step leaves it that is killed while it writes
 
     found = analyse()
     assert 0 < before <= asked
@@ -84,12 +87,13 @@ def test_a_run_that_is_resumed_goes_on_in_another_folder_with_predictors_at_othe
     assert not journal.exists()
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"{", b""), (b'"blamed"', b'"other"'), (b'{"trial": "', b'{"trial": "0')])
+@pytest.mark.parametrize(("old", "new"), [
+    (b"{", b""), (b'"blamed"', b'"other"'), (b'{"trial": "', b'{"trial": "0'), (b'"answers": ', b'"answers": 9')])
 def test_what_is_damaged_or_of_another_trial_is_not_gone_on_with(
     gateway: Any, analyse: Any, killed: Any, report: Path, old: bytes, new: bytes
 ) -> None:
     asked = killed()
-    journal = report.with_name("report.journal.json")
+    journal = report.with_name("report.journal") / STATE
     journal.write_bytes(journal.read_bytes().replace(old, new, 1))
 
     found = analyse()

@@ -215,7 +215,7 @@ def test_an_agreement_that_was_not_measured_is_not_there() -> None:
 
     report = judge("digits", evidence(config=config), config)
     assert report.reason == "not enough evidence: agreement: no row was answered by both versions"
-    late = judge("digits", evidence(config=config, seconds=300.0), config)
+    late = judge("digits", evidence(config=config, late=True), config)
     assert late.reason.endswith("answered by both versions, because the time was up")
 
 

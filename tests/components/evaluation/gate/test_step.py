@@ -209,6 +209,16 @@ def test_a_serving_version_that_is_not_where_it_is_said_to_be(
     assert not (tmp_path / "gate").exists()
 
 
+def test_a_lost_serving_version_does_not_hold_up_a_gate_that_is_off(
+        sides: Dataset, measured: dict[str, Path], models: dict[str, Model], tmp_path: Path) -> None:
+    said = Plane(placed(models["good"])._replace(uri="file:///nowhere/model"))
+
+    report = run(sides.folder, measured["good"], tmp_path / "gate", SERVICE, GateConfig(enabled=False), said)
+    comparable = next(check for check in report.checks if check.name == "comparable")
+    assert (report.verdict, comparable.passed, comparable.blocking) == ("pass", False, False)
+    assert "model.json is missing" in report.reason
+
+
 def test_a_serving_version_on_storage_of_its_own_is_read_from_the_registry(
         sides: Dataset, measured: dict[str, Path], models: dict[str, Model], tmp_path: Path) -> None:
     lineage = Lineage(run_id="run-1", dataset="sides", dataset_hash="d1", metrics={}, registered_at=datetime.now(UTC),
