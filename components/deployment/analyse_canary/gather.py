@@ -105,6 +105,7 @@ def gather(dataset: Path | str, isvc: Manifest, config: AnalyseCanaryConfig, pla
         looks = Looks(trial, labels, watch, Ladder(config, trial.percent), analysis, journal)
         # Where it began: it may have climbed before the step was killed.
         config.check_sample(looks.ladder.percents[0], len(rows))
+        journal.begin(looks.answers)
         evidence = _replay(trial, images, labels, config, looks)
     if config.paired_rows and not watch.stopped and not analysis.is_worse():
         each = _order(len(images), min(config.paired_rows, len(images)))  # once: a row asked twice proves nothing new
@@ -165,7 +166,6 @@ class Looks:
         self.enough = False
         if analysis and journal:
             self._go_on(analysis, journal)
-            journal.begin(self.answers)
         self.before = max((answer.sent for answer in self.answers), default=0.0)
         self.begin()
 
