@@ -22,6 +22,7 @@ from penstock.components.evidence.sequential import State
 __all__ = ["CLASSES", "ERRORS", "LATENCY", "UNITS", "WRONG", "Batch", "Point", "SequentialAnalysis"]
 
 ERRORS, LATENCY, WRONG, CLASSES = "error_rate_increase", "latency_increase", "wrong_answers_increase", "class_shift"
+MOST_POINTS = 200  # of a course: more are thinned out, so that a look costs the same after hours
 UNITS = {ERRORS: "points above stable", WRONG: "points above stable", LATENCY: "% above stable",
          CLASSES: "points that moved"}  # of 100 times an estimate
 
@@ -67,7 +68,7 @@ class SequentialAnalysis:
             verdict it stays, whatever comes after.
         required: names of the tests that must show `within` before the canary is promoted; the others can only send
             it back.
-        course: of each test, where it stood at each look.
+        course: of each test, where it stood at each look, or every second, fourth… of those long ago.
     """
 
     def __init__(self, config: AnalyseCanaryConfig, labelled: bool, classes: Sequence[str] = ()) -> None:
@@ -75,6 +76,8 @@ class SequentialAnalysis:
         self.blamed: tuple[str, ...] = ()
         self._enough = config.min_requests_per_version
         self._requests = np.zeros(2, int)  # of stable and the canary
+        self._errors = self._nameless = 0  # errors of the canary; requests that nobody owned up to
+        self._limit = config.max_error_rate_increase
         self.tests: dict[str, RateTest | LatencyTest | MixTest] = {}
         if config.max_error_rate_increase < 1:
             self.tests[ERRORS] = RateTest(config.max_error_rate_increase, config.alpha, block=config.block,
@@ -95,9 +98,14 @@ class SequentialAnalysis:
         self.hard_stop = HardStop(alpha=config.alpha * BURSTS, block=config.block, name="burst of errors")
         self.course: dict[str, list[Point]] = {name: [] for name in self.tests}
 
-    def update(self, stable: Batch, canary: Batch) -> None:
-        """Take what happened since the last look, all of it: a request that is still under way belongs to the next."""
+    def update(self, stable: Batch, canary: Batch, nameless: int = 0) -> None:
+        """Take what happened since the last look, all of it: a request that is still under way belongs to the next.
+
+        Args:
+            nameless: requests that arrived and that no version is known to have answered.
+        """
         self._requests += (stable.requests, canary.requests)
+        self._errors, self._nameless = self._errors + canary.errors, self._nameless + nameless
         self.hard_stop.update(stable=(stable.errors, stable.requests), canary=(canary.errors, canary.requests))
         for name, test in self.tests.items():
             if isinstance(test, LatencyTest):
@@ -109,7 +117,10 @@ class SequentialAnalysis:
             else:
                 test.update(stable=(stable.wrong, stable.labelled), canary=(canary.wrong, canary.labelled))
             found = test.decide()
-            self.course[name].append(Point(found.samples, found.estimate, found.lower, found.upper))
+            points = self.course[name]
+            points.append(Point(found.samples, found.estimate, found.lower, found.upper))
+            if len(points) > MOST_POINTS:
+                del points[1:-1:2]
         self.blamed = self.blamed or self._blame()
 
     def _blame(self) -> tuple[str, ...]:
@@ -139,13 +150,22 @@ class SequentialAnalysis:
         """Whether no further request is needed: it is shown that a limit is broken, or that every one is kept."""
         if self.is_worse():
             return True
-        answered = bool(self._requests.min() >= self._enough)
+        answered = bool(self._requests.min() >= self._enough) and self.worst_rise() <= self._limit
         return answered and all(self.tests[name].decide().verdict == "within" for name in self.required)
+
+    def worst_rise(self) -> float:
+        """Return the error rate that the canary gains if all that nobody owned up to was its own; 0: nothing was."""
+        if not self._nameless or ERRORS not in self.tests:
+            return 0.0
+        canary, lost = int(self._requests[1]), self._nameless
+        more = (self._errors + lost) / (canary + lost) - self._errors / max(canary, 1)
+        return self.tests[ERRORS].decide().estimate + more
 
     def to_state(self) -> State:
         """Return everything, JSON-ready."""
-        return {"requests": self._requests.tolist(), "burst": self.hard_stop.to_state(), "course": self.course,
-                "blamed": self.blamed, "tests": {name: test.to_state() for name, test in self.tests.items()}}
+        return {"requests": self._requests.tolist(), "errors": self._errors, "nameless": self._nameless,
+                "burst": self.hard_stop.to_state(), "course": self.course, "blamed": self.blamed,
+                "tests": {name: test.to_state() for name, test in self.tests.items()}}
 
     def restore(self, state: State) -> None:
         """Go on where `to_state` was taken; the configuration must be the same.
@@ -155,12 +175,14 @@ class SequentialAnalysis:
         """
         try:
             requests, blamed = np.array(state["requests"], int), tuple(state["blamed"])
+            errors, nameless = int(state["errors"]), int(state["nameless"])
             burst = HardStop.from_state(state["burst"])
             course = {name: [Point(*point) for point in state["course"][name]] for name in self.tests}
             tests = {name: type(test).from_state(state["tests"][name]) for name, test in self.tests.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise ContractError(f"the state of an analysis is damaged ({error!r}); begin it anew") from error
-        self._requests, self.blamed, self.hard_stop, self.course, self.tests = requests, blamed, burst, course, tests
+        self._requests, self._errors, self._nameless = requests, errors, nameless
+        self.blamed, self.hard_stop, self.course, self.tests = blamed, burst, course, tests
 
 
 def _time(test: LatencyTest, stable: Batch, canary: Batch) -> None:

@@ -3,6 +3,7 @@
 Holds the options and what they must fulfil together; analyses nothing.
 """
 
+import logging
 import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -20,6 +21,8 @@ BURSTS = 0.1  # of alpha, for bursts of errors: each decides alone
 BUCKET = 0.25  # width of the predictor's latency buckets, relative (inference/metrics.py)
 ENDLESS = 10**8  # requests
 LARGEST = 0.95  # limit on a share that a test can still be held against
+
+logger = logging.getLogger(__name__)
 
 
 class AnalyseCanaryConfig(Config):
@@ -49,7 +52,7 @@ class AnalyseCanaryConfig(Config):
                                       "a replay's are ours, and independent.")
     split: str = Field(default="test", min_length=1, description="Split of the dataset whose rows are sent.")
     min_requests_per_version: int = Field(default=100, ge=1, description="Answers that each version must have given; a "
-                                          "first version gets so many requests.")
+                                          "first version is asked until it has.")
     max_error_rate_increase: float = Field(default=0.01, gt=0, le=1, description="Error rate that may be gained, a "
                                            "share; 1: off.")
     max_latency_increase: float = Field(default=0.5, ge=0, description="Latency that may be gained at "
@@ -195,13 +198,14 @@ class AnalyseCanaryConfig(Config):
         if self.requests < needed:
             raise ConfigError(f"requests={self.requests} are too few {what}: that takes about {needed:,}{ladder}; set "
                               f"requests to {round_up(needed * 1.5)}, or allow more")
-        asked = 2 * min(self.paired_rows, rows or self.paired_rows)
+        judged = self.max_accuracy_drop < 1 or self.min_agreement > 0
+        asked = min(self.paired_rows, rows) if rows and judged else 0  # of each; without stable's part there is no pair
         if self.mode == "replay" and needed + asked > self.rate * self.timeout:
-            pairs = f", and {asked:,} for rows that both answer" if asked else ""
+            pairs = f", and {2 * asked:,} for rows that both answer" if asked else ""
             raise ConfigError(
                 f"timeout={self.timeout:g} ends the analysis after {self.rate * self.timeout:,.0f} requests at "
                 f"rate={self.rate:g}, too few {what}: that takes about {needed:,}{ladder}{pairs}; set timeout to "
-                f"{round_up(1.5 * (needed + asked) / self.rate)}, or a higher rate")
+                f"{round_up(1.5 * (needed + 2 * asked) / self.rate)}, or a higher rate")
         last = rungs[-1].share
         smaller, canary = min(last, 1 - last), float(of_canary(self.requests, rungs))
         fewest = int(min(canary, self.requests - canary))
@@ -247,7 +251,7 @@ class AnalyseCanaryConfig(Config):
                 f"milliseconds nobody minds")
 
     def _check_rows(self, rows: int | None) -> None:
-        """Refuse limits that so few rows could not show to be kept if both versions gave the same answer to each."""
+        """Hold the limits against what rows show where both versions give the same answer to each."""
         from scipy.special import ndtri
 
         asked = min(self.paired_rows, self.paired_rows if rows is None else rows)
@@ -256,12 +260,14 @@ class AnalyseCanaryConfig(Config):
         square = float(ndtri(self.alpha)) ** 2
         left = square / (asked + square)  # the end of Tango's interval without a change, and of Wilson's without a miss
         split = f"split {self.split} has {asked:,} rows" if asked < self.paired_rows else f"paired_rows={asked}"
-        for name, set_to, limit, weaker in (
-                ("max_accuracy_drop", self.max_accuracy_drop, self.max_accuracy_drop, math.ceil(100 * left) / 100),
-                ("min_agreement", self.min_agreement, 1 - self.min_agreement, math.floor(100 - 100 * left) / 100)):
-            if limit < left:
-                takes = f"it takes {math.ceil(square * (1 - limit) / limit):,}" if limit else "no number of rows can"
-                raise ConfigError(
-                    f"{name}={set_to:g} cannot be shown: {split}, which leave {100 * left:.2g} points open even where "
-                    f"both versions give the same answers; {takes}; or set {name} to {weaker:g}, or to "
-                    f"{'1' if name == 'max_accuracy_drop' else '0'}: off")
+        if left > 1 - self.min_agreement:
+            raise ConfigError(
+                f"min_agreement={self.min_agreement:g} cannot be shown: {split}, and where both versions agree on all "
+                f"of them {1 - left:.1%} are sure; set it to {math.floor(100 - 100 * left) / 100:g}, or to 0: off")
+        if left > self.max_accuracy_drop:
+            logger.warning(
+                "max_accuracy_drop=%g %s: where both versions give the same answers %.2g points remain open, so only a "
+                "canary that has more of them right is promoted; it takes %d, or max_accuracy_drop=%g, or 1: off",
+                self.max_accuracy_drop, split, 100 * left,
+                math.ceil(square * (1 - self.max_accuracy_drop) / self.max_accuracy_drop),
+                math.ceil(100 * left) / 100)

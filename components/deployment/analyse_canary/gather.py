@@ -139,12 +139,12 @@ def _replay(trial: Trial, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.
                 break
             ladder.begin(looks.seen)
     answers = looks.answers
-    nameless = [answer for answer in answers if not _is_known(answer, trial)]
     return Evidence(
         ladder=looks.ladder, asked=len(answers), seconds=looks.before + watch.seconds, answers=answers,
         canary=sum_up(trial.canary, answers, labels), analysis=looks.analysis, stopped=watch.stopped,
         stable=sum_up(trial.stable, answers, labels) if trial.stable else None,
-        unanswered=len(nameless), unattributed=sum(answer.arrived for answer in nameless))
+        unanswered=sum(not _is_known(answer, trial) for answer in answers),
+        unattributed=sum(_is_nameless(answer, trial) for answer in answers))
 
 
 class Looks:
@@ -173,12 +173,16 @@ class Looks:
         answers, state = journal.load()
         if not state:
             return
-        seen = self._with(Seen(), answers)
+        seen, fresh = self._with(Seen(), answers), analysis.to_state()
         try:
             ladder = self.ladder.restored(state.get("ladder"), seen)
             analysis.restore(state.get("analysis", {}))
         except ContractError as error:
             logger.warning("service=%s damaged=%r action=begin-anew", self._trial.service, error)
+            return
+        if not analysis.is_worse() and not ladder.fits(seen):
+            logger.info("service=%s requests=%d left=too-few action=begin-anew", self._trial.service, seen.requests)
+            analysis.restore(fresh)
             return
         self.answers, self.seen, self.ladder = answers, seen, ladder
         self.enough = ladder.is_enough(analysis, seen)
@@ -216,7 +220,7 @@ class Looks:
             return
         stable, canary = (batch(revision, new, self._labels, len(self.analysis.classes))
                           for revision in (self._trial.stable, self._trial.canary))
-        self.analysis.update(stable, canary)
+        self.analysis.update(stable, canary, sum(_is_nameless(answer, self._trial) for answer in new))
         self.enough = self.ladder.is_enough(self.analysis, self.seen)
         if self._journal:
             state = {"analysis": self.analysis.to_state(), "ladder": self.ladder.to_state()}
@@ -235,6 +239,10 @@ def progress(answers: Sequence[Answer]) -> Callable[[], str]:
 
 def _is_known(answer: Answer, trial: Trial) -> bool:
     return answer.is_from(trial.canary) or (trial.stable is not None and answer.is_from(trial.stable))
+
+
+def _is_nameless(answer: Answer, trial: Trial) -> bool:
+    return answer.arrived and not _is_known(answer, trial)
 
 
 def _order(rows: int, count: int) -> list[int]:

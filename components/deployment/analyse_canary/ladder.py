@@ -85,6 +85,12 @@ class Ladder:
         parts = [(share, seen.canary - before.canary), (1 - share, seen.stable - before.stable)]
         return max(math.ceil(needed - answered / part - 1e-9) for part, answered in parts if part) if needed else 0
 
+    def fits(self, seen: Seen) -> bool:
+        """Whether the requests that are left can hold this rung and all above it."""
+        error_rate = seen.errors / max(seen.stable, 1)
+        ahead = sum(self._config.rung_requests(percent, error_rate) for percent in self.percents[len(self.rungs):])
+        return seen.requests + max(self.missing(seen), 0) + ahead <= self._config.most_requests
+
     def is_held(self, seen: Seen) -> bool:
         """Whether this rung was held; where stable turned out to have more errors it becomes longer first."""
         if self.missing(seen) > 0:

@@ -100,7 +100,7 @@ class _Counters:
         new = {revision: self._new(revision) for revision in self.last}
         for revision, counts in new.items():
             self.seen[revision] = self.seen[revision].plus(counts)
-        self._analysis.update(*(_batch(new[revision]) for revision in (self._stable, self._canary)))
+        self._analysis.update(_batch(new[self._stable]), _batch(new[self._canary]))
         return self.total
 
     def _new(self, revision: Revision) -> Counts:

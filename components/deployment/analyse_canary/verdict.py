@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from penstock.components.contracts.reports import CanaryReport, Check, Interval
-from penstock.components.deployment.analyse_canary.analysis import ERRORS, UNITS, SequentialAnalysis
+from penstock.components.deployment.analyse_canary.analysis import UNITS, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 from penstock.components.deployment.analyse_canary.observed import Evidence, variant_report
 from penstock.components.evidence.decision import Decision
@@ -182,8 +182,7 @@ def _unattributed(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check
     if limit == 1 or not lost:
         return []
     analysis = evidence.analysis
-    known = analysis.decisions[ERRORS].estimate if analysis else canary.errors / max(canary.requests, 1)
-    rise = known + lost / (canary.requests + lost)
+    rise = analysis.worst_rise() if analysis else (canary.errors + lost) / (canary.requests + lost)
     detail = (f"{lost:,} of {evidence.asked:,} requests arrived and got no answer in time, or one that does not say "
               f"which version gave it; were they all the canary's, its error rate would be {100 * rise:.2g} points "
               f"higher; {100 * limit:g} are allowed")

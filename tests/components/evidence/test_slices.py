@@ -37,13 +37,14 @@ def chance_of(tables: Callable[[np.ndarray], np.ndarray], rows: int, gain: float
 @pytest.mark.parametrize(("gained", "lost", "rows", "tolerance"), [
     (0, 9, 40, 0.05), (3, 10, 40, 0.05), (10, 30, 100, 0.05), (2, 2, 30, 0.05), (0, 4, 40, 0.0), (1, 6, 60, 0.01),
     (6, 16, 161, 0.0), (0, 1, 1, 0.3), (5, 21, 40, 0.1), (3, 12, 40, 0.02),
+    (96, 156, 580, 0.01),
 ])
 def test_the_p_value_is_the_chance_of_so_bad_a_table_at_the_worst_rate_of_gains(
         gained: int, lost: int, rows: int, tolerance: float) -> None:
     def as_bad(table: np.ndarray) -> np.ndarray:
         return score(*table, rows, -tolerance) <= score(gained, lost, rows, -tolerance) + 1e-9
 
-    rates = np.linspace(0, (1 - tolerance) / 2, 240)
+    rates = np.linspace(0, (1 - tolerance) / 2, 480)
     worst = max(chance_of(as_bad, rows, gain, gain + tolerance) for gain in rates)
     assert lost_more(gained, lost, rows, tolerance) == pytest.approx(worst, rel=0.002)
 

@@ -177,6 +177,17 @@ def test_a_killed_analysis_goes_on_at_its_rung(
     assert check(found, "ladder").detail.startswith(f"ladder: {climbed} %")
 
 
+def test_a_killed_analysis_that_has_too_few_requests_left_begins_anew(
+    analyse: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(analyse, gateway)
+    asked = gateway.asked
+    monkeypatch.setattr(Ladder, "fits", lambda *_: False)
+
+    found = analyse()
+    assert (found.verdict, found.canary.requests + found.stable.requests) == ("promote", gateway.asked - asked)
+
+
 def test_a_canary_that_nobody_hears_of_does_not_climb(analyse: Any, gateway: Any, shares: list[int]) -> None:
     gateway.versions[NEW].fails, gateway.versions[NEW].status, gateway.versions[NEW].silent = 1, 503, True
 
@@ -211,6 +222,13 @@ def test_a_trial_that_was_begun_once_more_climbs_anew_and_keeps_what_was_seen() 
     found.begin(Seen(400, 285, 115))
     again = Ladder(CONFIG, 25).restored(json.loads(json.dumps(found.to_state())), Seen(410, 290, 120))
     assert (again.percents, again.rungs) == (found.percents, found.rungs)
+
+
+def test_a_climb_that_the_requests_left_do_not_allow_is_begun_with_all_of_them() -> None:
+    ladder, all_rungs = Ladder(CONFIG, 20), sum(held())
+    assert ladder.fits(Seen(CONFIG.requests - all_rungs))
+    assert not ladder.fits(Seen(CONFIG.requests - all_rungs + 1))
+    assert Ladder(AnalyseCanaryConfig(), 20).fits(Seen(5000))  # nothing is to be held
 
 
 def test_without_a_ladder_there_is_one_rung_and_it_is_left_at_any_time() -> None:

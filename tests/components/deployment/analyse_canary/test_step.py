@@ -238,8 +238,8 @@ def test_a_row_that_is_asked_twice_is_one_proof(trial: Any, analyse: Any) -> Non
 
 
 def test_rows_that_could_not_show_a_limit_are_refused(trial: Any, gateway: Any, analyse: Any) -> None:
-    with pytest.raises(ConfigError, match=r"max_accuracy_drop=0\.02 cannot be shown: split test has 120 rows"):
-        analyse(trial, max_accuracy_drop=0.02, paired_rows=500)
+    with pytest.raises(ConfigError, match=r"min_agreement=0\.98 cannot be shown: split test has 120 rows"):
+        analyse(trial, min_agreement=0.98, paired_rows=500)
     assert gateway.asked == 0
 
 

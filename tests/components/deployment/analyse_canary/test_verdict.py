@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.components.contracts.errors import ContractError
 from penstock.components.contracts.reports import CanaryReport, Check
-from penstock.components.deployment.analyse_canary.analysis import Batch, SequentialAnalysis
+from penstock.components.deployment.analyse_canary.analysis import MOST_POINTS, Batch, SequentialAnalysis
 from penstock.components.deployment.analyse_canary.config import AnalyseCanaryConfig
 from penstock.components.deployment.analyse_canary.ladder import Ladder
 from penstock.components.deployment.analyse_canary.observed import Answer, Evidence, Observed, Pairs, Revision, pair
@@ -184,6 +184,34 @@ def test_what_one_of_several_tests_says_alone_is_no_false_alarm() -> None:
     found = named(judge("digits", evidence(analysis=analysis), config), "wrong_answers_increase")
     assert found.passed
     assert found.detail.endswith("; alone it may be chance, where 3 limits are watched")
+
+
+def test_what_nobody_owned_up_to_keeps_the_analysis_going_until_it_weighs_little() -> None:
+    config = AnalyseCanaryConfig(max_latency_increase=0, max_accuracy_drop=1, max_class_shift=1, paired_rows=0)
+    analysis = SequentialAnalysis(config, labelled=False)
+    analysis.update(Batch(400, 0), Batch(100, 0), nameless=5)
+    while analysis.decisions["error_rate_increase"].verdict != "within":
+        analysis.update(Batch(80, 0), Batch(20, 0))
+    restored = SequentialAnalysis(config, labelled=False)
+    restored.restore(json.loads(json.dumps(analysis.to_state())))
+    assert (restored.is_over(), restored.worst_rise()) == (False, analysis.worst_rise())
+    assert analysis.worst_rise() == pytest.approx(5 / (analysis.decisions["error_rate_increase"].samples + 5), rel=0.02)
+
+    while not analysis.is_over():
+        analysis.update(Batch(80, 0), Batch(20, 0))
+    assert 480 < analysis.decisions["error_rate_increase"].samples < 520
+    assert analysis.worst_rise() <= 0.01
+
+
+def test_a_course_is_thinned_out_and_keeps_its_ends() -> None:
+    config = AnalyseCanaryConfig(max_latency_increase=0, max_accuracy_drop=1, max_class_shift=1, paired_rows=0)
+    analysis = SequentialAnalysis(config, labelled=False)
+    for _ in range(1000):
+        analysis.update(Batch(4, 0), Batch(1, 0))
+
+    samples = [point.samples for point in analysis.course["error_rate_increase"]]
+    assert (len(samples) <= MOST_POINTS, samples[0], samples[-1]) == (True, 1, 1000)
+    assert samples == sorted(samples)
 
 
 def test_a_state_of_other_tests_is_refused() -> None:
