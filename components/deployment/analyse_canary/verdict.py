@@ -191,10 +191,11 @@ def _unattributed(evidence: Evidence, config: AnalyseCanaryConfig) -> list[Check
 
 
 def _unanswered(evidence: Evidence) -> Check:
-    away = evidence.unanswered - evidence.unattributed
-    return Check(name="unanswered", passed=not evidence.unanswered, value=evidence.unanswered, rule="none",
-                 blocking=False, detail=f"requests that no version is known to have answered; {away:,} of them did not "
-                                        f"get through: the gateway was away")
+    lost, detail = evidence.unanswered, "no request was lost"
+    if lost:
+        detail = (f"requests that no version is known to have answered; {lost - evidence.unattributed:,} of them did "
+                  f"not get through, as where the gateway is away")
+    return Check(name="unanswered", passed=not lost, value=lost, rule="none", blocking=False, detail=detail)
 
 
 def _reason(evidence: Evidence, checks: Sequence[Check], failed: Sequence[Check]) -> str:
