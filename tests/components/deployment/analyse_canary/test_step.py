@@ -206,20 +206,20 @@ def test_requests_that_nobody_answers_are_counted_and_held_against_nobody(
     assert found.reason.startswith("not enough evidence: 20 answers of the canary and 80 of stable, 500 of at most 500")
 
 
-@pytest.mark.parametrize("hangs", [0, 0.5])
+@pytest.mark.parametrize("hangs", [0, 3])
 def test_what_nobody_owns_up_to_may_all_have_been_the_canarys(
     trial: Any, gateway: Any, analyse: Any, monkeypatch: pytest.MonkeyPatch, hangs: float
 ) -> None:
-    monkeypatch.setattr(replay, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(replay, "REQUEST_TIMEOUT", 1.5)
     one = gateway.versions[NEW]
     one.fails, one.status, one.silent, one.hangs = 8, 503, True, hangs
 
-    found = analyse(trial, concurrency=16)
+    found = analyse(trial, concurrency=32)
     lost = check(found, "unattributed")
     assert (found.verdict, found.canary.errors, lost.passed) == ("roll_back", 0, False)
     assert found.reason.endswith(lost.detail.removeprefix("not enough evidence: "))
     assert lost.detail.endswith("points higher; 5 are allowed")
-    assert 0.08 < lost.value < 0.16
+    assert lost.value > 0.08  # one in eight hangs
 
 
 def test_a_few_that_nobody_owns_up_to_are_no_obstacle(trial: Any, gateway: Any, analyse: Any) -> None:
