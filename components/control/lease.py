@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
+from penstock.components.contracts.errors import PenstockError
 from penstock.components.control.base import ABSENT, ControlError, ControlPlane, Manifest, ObjectConflict, ObjectRef
 
 __all__ = ["CanaryLease", "LeaseLost", "lease_ref"]
@@ -130,7 +131,7 @@ class CanaryLease:
             except LeaseLost as error:
                 self.lost = str(error)
                 return
-            except (ControlError, OSError) as error:
+            except (PenstockError, OSError) as error:
                 logger.warning("lease=%s-canary event=renewal_failed error=%s", self._service, error)
                 if _now() - last > timedelta(seconds=self._seconds or SECONDS):
                     self.lost = f"the canary lease of {self._service} was last renewed at {last:%H:%M:%S} UTC: {error}"

@@ -14,6 +14,7 @@ MEET = """
 import json, os, socket, time
 place = os.environ.get("PET_RDZV_ENDPOINT") or os.environ.get("PET_MASTER_ADDR", "") + ":29500"
 host, port = place.rsplit(":", 1)
+deadline = time.monotonic() + 120
 port = os.environ.get("PET_MASTER_PORT", port)
 
 def listen():
@@ -27,11 +28,15 @@ def listen():
 def call():
     while True:
         try:
-            return socket.create_connection((host, int(port)))
+            return socket.create_connection((host, int(port)), timeout=120)
         except OSError:  # it does not listen yet
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.1)
 
 server = listen()
+if server:
+    server.settimeout(120)
 other = server.accept()[0] if server else call()
 """
 PART = """

@@ -7,6 +7,7 @@ trials, and when it is over it ends those that still run. Checks nothing: `exper
 import logging
 import queue
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,9 +88,9 @@ class ExperimentKeeper:
                     self._start_trial(number)
             while self._is_there() and not self._reconcile():
                 self._take_in()
-        except (PenstockError, OSError) as error:
-            message = f"Experiment has failed because this machine cannot keep it: {error}"
-            self._finish("Failed", "ExperimentFailed", message)
+        except Exception as error:
+            log.exception("experiment=%s event=not_kept", self._ref.name)
+            self._give_up(error)
         finally:
             self._end_trials()
 
@@ -141,8 +142,10 @@ class ExperimentKeeper:
         try:
             job = self._follow(trial, metrics)
             error = self._plane.failure(job_ref(trial)) if job is not None else ""
-        except (PenstockError, OSError) as raised:
-            job, error = None, str(raised)
+        except Exception as raised:  # the keeper waits for this end, whatever brings it
+            log.warning("experiment=%s trial=%s event=not_run", self._ref.name, trial["metadata"]["name"],
+                        exc_info=not isinstance(raised, PenstockError))
+            job, error = None, str(raised) or type(raised).__name__
         self._ends.put(_End(number, job, metrics, error))
 
     def _follow(self, trial: Manifest, metrics: Metrics) -> Manifest | None:
@@ -207,6 +210,19 @@ class ExperimentKeeper:
         self._experiment["status"]["completionTime"] = now()
         self._save()
         log.info("experiment=%s %s=%s", self._ref.name, kind.lower(), reason)
+
+    def _give_up(self, error: Exception) -> None:
+        """End the Experiment for good: somebody waits for that, so a disk that is full is asked until it is not."""
+        with suppress(Exception):  # `error` says what is wrong with this machine
+            self._end_trials()
+        message = f"Experiment has failed because this machine cannot keep it: {error or type(error).__name__}"
+        mark(self._experiment, "Failed", "ExperimentFailed", message)
+        self._experiment["status"]["completionTime"] = now()
+        saved = False
+        while not saved and not self._stopped.wait(POLL_SECONDS):
+            with suppress(Exception):
+                self._save()
+                saved = True
 
     def _end_trials(self) -> None:
         with self._lock:

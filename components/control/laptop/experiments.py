@@ -155,14 +155,9 @@ class ExperimentController:
         own = {HASH_ANNOTATION: manifest_hash(manifest), **kept_here(),
                SEED_ANNOTATION: _seed(manifest)}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
-        experiment = self._store.put(manifest | {"metadata": annotated})
-        for trial in self._trials(experiment, of_any=True):  # of one whose deletion was cut off
-            self._plane.delete(job_ref(trial))
-            self._store.delete(ObjectRef.of(trial))
-        experiment["status"] = {"startTime": now(), "currentOptimalTrial": {"observation": {}}}
-        mark(experiment, "Created", "ExperimentCreated", "Experiment is created")
-        self._logs.mkdir(parents=True, exist_ok=True)
-        self._lines(metadata["name"]).write_bytes(b"")
+        begun: Manifest = {"status": {"startTime": now(), "currentOptimalTrial": {"observation": {}}}}
+        mark(begun, "Created", "ExperimentCreated", "Experiment is created")
+        experiment = self._store.put(manifest | {"metadata": annotated}, status=begun["status"])
         return self._keep(experiment, _suggestions(experiment), [])
 
     def _take_over(self, present: Manifest) -> Manifest | None:
@@ -178,14 +173,14 @@ class ExperimentController:
                 return None
         present["metadata"]["annotations"] |= kept_here()
         experiment = self._store.put(present)  # against that very version: of two that find it orphaned, one gets it
-        over = tuple(f"{trial['metadata']['name']}-".encode() for trial in trials if is_over(trial))
-        lines = self._lines(present["metadata"]["name"])  # the others' jobs will say again what they have said
-        lines.write_bytes(b"".join(line for line in lines.read_bytes().splitlines(True) if line.startswith(over)))
         return self._keep(experiment, suggestions, trials)
 
     def _keep(self, experiment: Manifest, suggestions: Suggestions, trials: list[Manifest]) -> Manifest:
         metadata = experiment["metadata"]
-        self._store.put_status(ObjectRef.of(experiment), metadata["uid"], experiment["status"])
+        for trial in self._trials(experiment, of_former=True):  # whose deletion was cut off
+            self._plane.delete(job_ref(trial))
+            self._store.delete(ObjectRef.of(trial))
+        self._keep_lines(metadata["name"], [trial for trial in trials if is_over(trial)])
         key = f"{metadata['annotations'][HASH_ANNOTATION]}/{metadata['annotations'][SEED_ANNOTATION]}"
         keeper = ExperimentKeeper(self._store, self._plane, copy.deepcopy(experiment), key, suggestions, trials,
                                   self._lines(metadata["name"]))
@@ -193,17 +188,23 @@ class ExperimentController:
         keeper.start()
         return experiment
 
-    def _trials(self, experiment: Manifest, of_any: bool = False) -> list[Manifest]:
-        """Return the Trials of an Experiment in order, with `of_any` those of former ones of its name too."""
+    def _trials(self, experiment: Manifest, of_former: bool = False) -> list[Manifest]:
+        """Return the Trials of an Experiment in order, or with `of_former` those of former ones of its name."""
         name, uid = experiment["metadata"]["name"], experiment["metadata"]["uid"]
         bare = [trial for trial in self._store.list("Trial") if trial["metadata"]["labels"][EXPERIMENT_LABEL] == name
-                and (of_any or trial["metadata"]["ownerReferences"][0]["uid"] == uid)]
+                and (trial["metadata"]["ownerReferences"][0]["uid"] != uid) == of_former]
         found = [trial for one in bare if (trial := self._store.load(ObjectRef.of(one))) is not None]
         return sorted(found, key=lambda trial: int(trial["metadata"]["annotations"][NUMBER_ANNOTATION]))
 
+    def _keep_lines(self, name: str, trials: list[Manifest]) -> None:
+        """Of what was printed before keep the lines of these trials; the jobs of others will say theirs again."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        lines, kept = self._lines(name), tuple(f"{trial['metadata']['name']}-".encode() for trial in trials)
+        said = lines.read_bytes() if lines.exists() else b""
+        lines.write_bytes(b"".join(line for line in said.splitlines(True) if line.startswith(kept)))
+
     def _lines(self, name: str) -> Path:
         return self._logs / f"{name}.trials.log"
-
 
 
 def _seed(manifest: Manifest) -> str:

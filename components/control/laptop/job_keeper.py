@@ -7,10 +7,11 @@ kubelet's delay. Reads nothing from a user and refuses nothing: `jobs` and `fiel
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.components.control.base import ControlError, Manifest, ObjectRef
+from penstock.components.control.base import Manifest, ObjectRef
 from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import Cause, Counts, is_finished
@@ -61,7 +62,7 @@ class JobKeeper:
         try:
             for index in range(self._plan.replicas):
                 self._start_agent(index)
-        except ControlError:
+        except Exception:
             agents.end_agents(self._job)
             raise
         self._thread.start()
@@ -72,21 +73,40 @@ class JobKeeper:
         self._thread.join()
 
     def _keep(self) -> None:
-        while not self._stopped.wait(POLL_SECONDS):
-            present = self._store.load(ObjectRef.of(self._job))
-            if present is None or present["metadata"]["uid"] != self._uid:
-                agents.end_agents(self._job)  # deleted by another process, perhaps just when one started again here
-                return
-            before = str(self._job["status"])
-            try:
-                self._reconcile()
-            except (ControlError, OSError) as error:
-                message = f"Job {self._name} has failed because this machine cannot keep it: {error}"
-                self._kind.fail(self._job, Cause.MACHINE, message)
-            if str(self._job["status"]) != before:
-                self._store.put_status(ObjectRef.of(self._job), self._uid, self._job["status"])
-            if is_finished(self._job):
-                return
+        """Look at the job until it is over; whatever goes wrong ends it."""
+        try:
+            while not self._stopped.wait(POLL_SECONDS) and self._look():
+                pass
+        except Exception as error:
+            log.exception("job=%s event=not_kept", self._name)
+            self._give_up(error)
+
+    def _look(self) -> bool:
+        """Bring the job up to date; say whether there is more to come."""
+        present = self._store.load(ObjectRef.of(self._job))
+        if present is None or present["metadata"]["uid"] != self._uid:
+            agents.end_agents(self._job)  # deleted by another process, perhaps just when one started again here
+            return False
+        before = str(self._job["status"])
+        self._reconcile()
+        if str(self._job["status"]) != before:
+            self._save()
+        return not is_finished(self._job)
+
+    def _give_up(self, error: Exception) -> None:
+        """End the job for good: somebody waits for that, so a disk that is full is asked until it is not."""
+        with suppress(Exception):  # `error` says what is wrong with this machine
+            agents.end_agents(self._job)
+        message = f"Job {self._name} has failed because this machine cannot keep it: {error or type(error).__name__}"
+        self._kind.fail(self._job, Cause.MACHINE, message)
+        saved = False
+        while not saved and not self._stopped.wait(POLL_SECONDS):
+            with suppress(Exception):
+                self._save()
+                saved = True
+
+    def _save(self) -> None:
+        self._store.put_status(ObjectRef.of(self._job), self._uid, self._job["status"])
 
     def _reconcile(self) -> None:
         codes = [processes.exit_code(agent) for agent in self._agents]

@@ -15,7 +15,6 @@ from pathlib import Path
 from penstock.components.control.base import (
     ABSENT,
     HASH_ANNOTATION,
-    ControlError,
     LogLine,
     Manifest,
     NotFound,
@@ -124,8 +123,9 @@ class JobController:
         metadata = manifest["metadata"]
         own = {HASH_ANNOTATION: manifest_hash(manifest), **kept_here()}
         annotated = {"resourceVersion": ABSENT} | metadata | {"annotations": metadata.get("annotations", {}) | own}
-        job = self._store.put(manifest | {"metadata": annotated})
-        kind_of(job).begin(job)
+        begun = copy.deepcopy(manifest)
+        kind_of(begun).begin(begun)
+        job = self._store.put(manifest | {"metadata": annotated}, status=begun["status"])
         self._logs.mkdir(parents=True, exist_ok=True)
         for index in range(kind_of(job).plan(job).replicas):
             agents.log_path(self._logs, kind_of(job).pod_name(job, index, 0)).unlink(missing_ok=True)
@@ -141,13 +141,11 @@ class JobController:
         return copy.deepcopy(job)
 
     def _keep(self, job: Manifest) -> None:
-        ref = ObjectRef.of(job)
-        self._store.put_status(ref, job["metadata"]["uid"], job["status"])
         keeper = JobKeeper(self._store, copy.deepcopy(job), self._logs)
         try:
             keeper.start()
-        except ControlError:
-            self._store.delete(ref)
+        except Exception:
+            self._store.delete(ObjectRef.of(job))
             raise
         _keepers[job["metadata"]["uid"]] = keeper
 

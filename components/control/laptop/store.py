@@ -64,13 +64,14 @@ class Store:
         found = [_read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         return [manifest for manifest in found if manifest is not None]
 
-    def put(self, manifest: Manifest, *, renew: bool = False) -> Manifest:
+    def put(self, manifest: Manifest, *, status: dict[str, Any] | None = None, renew: bool = False) -> Manifest:
         """Create or update what was asked for: spec, labels, annotations. The status stays as it is.
 
         `metadata.resourceVersion` in the manifest makes it a compare-and-swap; "0" says that there must be no such
         object. An update that changes nothing leaves the version as it is; the generation counts changes of the spec.
 
         Args:
+            status: of a new object, which is never seen without it, whenever its owner dies.
             renew: count a generation even if the spec is the same, so that what failed is tried again.
 
         Raises:
@@ -81,16 +82,11 @@ class Store:
             present = _read(self._path(ref))
             _compare(ref, manifest["metadata"].get("resourceVersion"), present)
             if present is None or renew or _asked(manifest) != _asked(present):
-                write_atomically(self._path(ref), _dump(_next(manifest, present, renew)))
+                asked = _next(manifest, present, renew)
+                if present is None and status is not None:  # first: until its object is there it is nobody's
+                    self._write_status(ref, asked["metadata"]["uid"], status)
+                write_atomically(self._path(ref), _dump(asked))
         return self.load(ref) or manifest
-
-    def save(self, manifest: Manifest) -> None:
-        """Write an object and its status as they are, for an owner that nobody else writes beside."""
-        ref = ObjectRef.of(manifest)
-        bare = {key: value for key, value in manifest.items() if key != "status"}
-        with self._locked():
-            write_atomically(self._path(ref), _dump(bare))
-            self._write_status(ref, manifest["metadata"]["uid"], manifest.get("status", {}))
 
     def put_status(self, ref: ObjectRef, uid: str, status: dict[str, Any]) -> None:
         """Write the status of the object with this uid; if it is gone or another, do nothing."""

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ValidationError
 
+from penstock.components.contracts.errors import PenstockError
 from penstock.components.contracts.folder import write_atomically
 from penstock.components.control.base import ControlError, Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.laptop import serving
@@ -236,12 +236,12 @@ def load_state(root: Path) -> State | None:
 
 
 def _run(supervisor: Supervisor, root: Path) -> None:
-    stop = threading.Event()
+    told: list[int] = []  # no Event: a handler that interrupts its wait() waits for its lock, for ever
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: told.append(number))
     log.info("event=started pid=%d root=%s", os.getpid(), root)
     busy, trouble = time.monotonic(), ""
-    while not stop.wait(TICK_SECONDS):
+    while not told:
         trouble = _try(supervisor.tick, trouble)
         if not supervisor.idle():
             busy = time.monotonic()
@@ -251,6 +251,7 @@ def _run(supervisor: Supervisor, root: Path) -> None:
                 if quiet and supervisor.idle():
                     log.info("event=idle seconds=%g", IDLE_SECONDS)
                     break
+        time.sleep(TICK_SECONDS)
     supervisor.stop()
     log.info("event=ended pid=%d", os.getpid())
 
@@ -259,7 +260,7 @@ def _try(act: Callable[[], None], before: str) -> str:
     """Act; a full disk or a damaged object is told once and tried again: what serves goes on serving meanwhile."""
     try:
         act()
-    except (ControlError, OSError) as error:
+    except (PenstockError, OSError, psutil.Error) as error:
         if str(error) != before:
             log.error("event=tick-failed error=%s", error)
         return str(error)

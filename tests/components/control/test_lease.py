@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from penstock.components.contracts.errors import DiskFull
 from penstock.components.control import lease as lease_module
 from penstock.components.control.base import ControlError, LogLine, Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.lease import CanaryLease, LeaseLost
@@ -19,13 +20,13 @@ class OneObject:
     def __init__(self) -> None:
         self.kept: Manifest | None = None
         self.version = 0
-        self.down = False
+        self.down: Exception | None = None
         self.written = threading.Condition()
 
     def apply(self, manifest: Manifest) -> Manifest:
         current = self.kept["metadata"]["resourceVersion"] if self.kept else "0"
         if self.down:
-            raise ControlError("the supervisor does not answer")
+            raise self.down
         if manifest["metadata"].get("resourceVersion", current) != current:
             raise ObjectConflict("moved on")
         with self.written:
@@ -148,14 +149,16 @@ def test_a_loss_is_noticed_and_named(plane: OneObject) -> None:
 
 
 @pytest.mark.usefixtures("later")
-def test_a_plane_that_stays_away_is_a_loss_too(plane: OneObject, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", [ControlError("no answer"), DiskFull("no answer"), OSError("no answer")])
+def test_a_plane_that_stays_away_is_a_loss_too(
+        plane: OneObject, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
     clock = iter([datetime.now(UTC)] * 3)
     monkeypatch.setattr(lease_module, "_now", lambda: next(clock, datetime.now(UTC) + timedelta(seconds=31)))
     with CanaryLease(plane, "digits", "run-1", heartbeat=0.01) as lease:
-        plane.down = True
+        plane.down = trouble
         lease._thread.join(10)  # type: ignore[union-attr]
 
-        with pytest.raises(LeaseLost, match="the supervisor does not answer"):
+        with pytest.raises(LeaseLost, match="no answer"):
             lease.check()
 
 

@@ -1,14 +1,19 @@
 """Processes that die: what is started again, what is given up, and what the status says of it."""
 
+import itertools
 import os
 import signal
+import threading
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
 
+from penstock.components.contracts.errors import DiskFull
 from penstock.components.control.base import ControlError, PortInUse, condition
-from penstock.components.control.laptop import status
+from penstock.components.control.laptop import status, supervisor
 from penstock.components.control.laptop.launch import port_is_free
 
 
@@ -135,6 +140,25 @@ def test_a_sign_of_life_of_a_lease_brings_the_supervisor_back(bench: Any) -> Non
                        "spec": {"holderIdentity": "run-1"}})
 
     assert status.status(bench.root).supervisor_pid
+
+
+@pytest.mark.parametrize("trouble", [DiskFull("no space"), psutil.AccessDenied(1), OSError("no more files")])
+def test_a_supervisor_in_trouble_tries_again_until_it_is_told_to_end(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+    toy = mock.Mock(**{"idle.return_value": False})
+    toy.tick.side_effect = itertools.chain([trouble], itertools.repeat(None))
+    monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.01)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    telling = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    telling.start()
+    try:
+        supervisor._run(toy, tmp_path)
+    finally:
+        telling.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert toy.tick.call_count > 2
+    toy.stop.assert_called_once_with()
 
 
 def test_what_died_with_the_supervisor_is_started_again(bench: Any) -> None:

@@ -108,15 +108,6 @@ def test_the_status_of_an_earlier_object_of_that_name_is_not_taken_for_the_new_o
     assert "status" not in (store.load(REF) or {})
 
 
-def test_save_writes_an_object_as_it_is(store: Store) -> None:
-    job = thing(1, uid="abc") | {"status": {"active": 2}}
-    store.save(job)
-
-    assert store.load(REF) == job
-    assert store.delete(REF)
-    assert not store.delete(REF)
-
-
 @pytest.mark.parametrize("name", ["../x", "A", "", "a.b", "x" * 64])
 def test_a_name_that_is_none_is_refused(store: Store, name: str) -> None:
     with pytest.raises(ControlError, match="for example fashion-mnist"):

@@ -33,6 +33,7 @@ def data(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def grid(*rates: float, **options: object) -> dict[str, object]:
     return {"max_trials": len(rates), "parallel_trials": 2, "algorithm": "grid", "trial": {"epochs": 2},
+            "timeout_minutes": 10,
             "parameters": {"learning_rate": {"type": "discrete", "list": [*rates]}}} | options
 
 

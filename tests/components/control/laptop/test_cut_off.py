@@ -1,0 +1,181 @@
+"""An owner that dies at any of its writes, or of anything that goes wrong in it: whoever waits for the object hears."""
+
+import errno
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from penstock.components import images
+from penstock.components.contracts.errors import DiskFull
+from penstock.components.control.base import Manifest, ObjectRef, condition, outcome
+from penstock.components.control.laptop import processes
+from penstock.components.control.laptop.plane import LaptopPlane
+from penstock.components.control.laptop.store import Store
+
+PATIENCE = timedelta(seconds=60)
+EXPERIMENT = ObjectRef("kubeflow.org/v1beta1", "Experiment", "toy")
+OWNER = """
+import json, os, signal, sys
+from datetime import timedelta
+from pathlib import Path
+from penstock.components.control.base import ObjectRef
+from penstock.components.control.laptop import store
+from penstock.components.control.laptop.plane import LaptopPlane
+root, manifest, deadly = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+whole, written = store.write_atomically, []
+def write(path, content):
+    written.append(path)
+    if len(written) == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(path, content)
+store.write_atomically = write
+plane = LaptopPlane(root)
+plane.apply(manifest)
+list(plane.watch(ObjectRef.of(manifest), timedelta(seconds=60)))
+"""
+
+
+def container(*words: str) -> Manifest:
+    return {"image": images.LIGHT, "command": ["python"], "args": [*words]}
+
+
+def batch_job(*words: str) -> Manifest:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "main"} | container(*words or ("-c", ""))]}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "toy"},
+            "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+
+
+def train_job() -> Manifest:
+    return {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "toy"},
+            "spec": {"runtimeRef": {"name": "torch-distributed"}, "trainer": container("-c", "") | {"numNodes": 1}}}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Manifest:
+    """Two trials, one after the other, whose score is their parameter."""
+    script = tmp_path / "trial.py"
+    script.write_text("import sys; print('score=' + sys.argv[1])")
+    job = batch_job(str(script), "${trialParameters.x}")
+    del job["metadata"]
+    return {"apiVersion": EXPERIMENT.api_version, "kind": EXPERIMENT.kind, "metadata": {"name": "toy"}, "spec": {
+        "objective": {"type": "maximize", "objectiveMetricName": "score"},
+        "algorithm": {"algorithmName": "random"}, "parallelTrialCount": 1, "maxTrialCount": 2,
+        "parameters": [{"name": "x", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1"}}],
+        "trialTemplate": {
+            "primaryContainerName": "main", "trialParameters": [{"name": "x", "reference": "x"}],
+            "trialSpec": job}}}
+
+
+@pytest.fixture
+def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LaptopPlane]:
+    monkeypatch.setattr("penstock.components.control.laptop.agents.END_SECONDS", 0.5)
+    plane = LaptopPlane(tmp_path / "laptop")
+    yield plane
+    for ref in (ObjectRef.of(batch_job()), EXPERIMENT):
+        plane.delete(ref)
+
+
+def finish(plane: LaptopPlane, manifest: Manifest) -> Manifest:
+    """Wait for the end, in the log as in the object."""
+    list(plane.logs(ObjectRef.of(manifest)))
+    *_, last = plane.watch(ObjectRef.of(manifest), PATIENCE)
+    return last
+
+
+@pytest.mark.parametrize(("kind", "writes"), [("Job", 3), ("TrainJob", 3), ("Experiment", 12)])
+def test_who_comes_after_a_killed_owner_gets_the_result(
+        kind: str, writes: int, experiment: Manifest, tmp_path: Path) -> None:
+    manifest = {"Job": batch_job(), "TrainJob": train_job(), "Experiment": experiment}[kind]
+    for deadly in itertools.count(1):
+        root = tmp_path / str(deadly)
+        owner = subprocess.run([sys.executable, "-c", OWNER, root, json.dumps(manifest), str(deadly)])
+        if owner.returncode == 0:
+            break
+        assert owner.returncode == -signal.SIGKILL
+
+        plane = LaptopPlane(root)
+        plane.apply(manifest)
+        last = finish(plane, manifest)
+        assert outcome(last) == "succeeded", f"killed at write {deadly}: {last['status']}"
+        assert last["status"].get("trialsSucceeded", 2) == 2
+        plane.delete(ObjectRef.of(manifest))
+    assert deadly > writes
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception, which: Callable[..., bool],
+            times: int = 1) -> None:
+    """Let the first calls of a function for which `which` holds raise an error."""
+    whole, left = getattr(owner, name), [error] * times
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if left and which(*arguments):
+            raise left.pop()
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def of_kind(kind: str) -> Callable[..., bool]:
+    return lambda store, ref, *_: ref.kind == kind
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), KeyError("HOME"), DiskFull("no space")])
+def test_a_job_that_cannot_be_kept_has_failed(
+        plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    failing(monkeypatch, processes, "exit_code", error, lambda *_: True)
+    job = plane.apply(batch_job("import time; time.sleep(60)"))
+
+    last = finish(plane, job)
+
+    assert "has failed because this machine cannot keep it: " in condition(last, "Failed")["message"]
+    assert str(error) in condition(last, "Failed")["message"]
+    assert processes.marked(job["metadata"]["uid"]) == []
+
+
+def test_a_job_that_ended_on_a_full_disk_has_failed_when_there_is_room(
+        plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, Store, "put_status", DiskFull("no space"), of_kind("Job"), times=3)
+
+    plane.apply(batch_job())
+
+    assert condition(finish(plane, batch_job()), "Failed")["message"].endswith("cannot keep it: no space")
+
+
+def test_a_job_whose_agent_cannot_be_started_is_not_there(
+        plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, processes, "start", OSError(errno.ENOSPC, "No space left on device"), lambda *_: True)
+    with pytest.raises(OSError, match="No space left on device"):
+        plane.apply(batch_job())
+    assert plane.get(ObjectRef.of(batch_job())) is None
+
+
+def test_a_trial_that_cannot_be_run_has_failed(
+        plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, Store, "put", RuntimeError("can't start new thread"),
+            lambda store, manifest: manifest["kind"] == "Job")
+
+    plane.apply(experiment)
+
+    status = finish(plane, experiment)["status"]
+    assert (status["trialsFailed"], status["trialsSucceeded"]) == (1, 1)
+    assert "can't start new thread" in plane.failure(EXPERIMENT)
+
+
+def test_an_experiment_that_cannot_be_kept_has_failed(
+        plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, Store, "put_status", DiskFull("no space"), of_kind("Experiment"), times=3)
+
+    plane.apply(experiment)
+
+    last = finish(plane, experiment)
+    assert condition(last, "Failed")["message"] == \
+        "Experiment has failed because this machine cannot keep it: no space"
