@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.components.contracts.errors import PenstockError
 from penstock.components.control.base import ControlPlane, LogLine, Manifest, NotFound, ObjectRef, condition, outcome
 from penstock.components.control.laptop.experiment_status import decide, is_over, mark, summarise, trial_state
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import now
+from penstock.components.control.laptop.processes import TROUBLE
 from penstock.components.control.laptop.store import Store
 from penstock.components.control.laptop.suggestions import DEFAULT_PARALLEL, Suggestions
 from penstock.components.control.laptop.trials import (
@@ -89,8 +89,9 @@ class ExperimentKeeper:
             while self._is_there() and not self._reconcile():
                 self._take_in()
         except Exception as error:
-            log.exception("experiment=%s event=not_kept", self._ref.name)
             self._give_up(error)
+            if not isinstance(error, TROUBLE):  # a defect, to be seen with its stack
+                raise
         finally:
             self._end_trials()
 
@@ -139,14 +140,16 @@ class ExperimentKeeper:
         """Run one trial's job to its end; the body of a thread of its own."""
         trial = self._trials[number]
         metrics = Metrics(trial["spec"]["objective"])
+        job, error = None, ""
         try:
             job = self._follow(trial, metrics)
             error = self._plane.failure(job_ref(trial)) if job is not None else ""
-        except Exception as raised:  # the keeper waits for this end, whatever brings it
-            log.warning("experiment=%s trial=%s event=not_run", self._ref.name, trial["metadata"]["name"],
-                        exc_info=not isinstance(raised, PenstockError))
-            job, error = None, str(raised) or type(raised).__name__
-        self._ends.put(_End(number, job, metrics, error))
+        except Exception as raised:
+            error = str(raised) or type(raised).__name__
+            if not isinstance(raised, TROUBLE):
+                raise
+        finally:  # the keeper waits for this end, whatever brings it
+            self._ends.put(_End(number, job, metrics, error))
 
     def _follow(self, trial: Manifest, metrics: Metrics) -> Manifest | None:
         """Return the job when it is finished, None when the trial is to end.
@@ -213,14 +216,14 @@ class ExperimentKeeper:
 
     def _give_up(self, error: Exception) -> None:
         """End the Experiment for good: somebody waits for that, so a disk that is full is asked until it is not."""
-        with suppress(Exception):  # `error` says what is wrong with this machine
+        with suppress(*TROUBLE):  # `error` says what is wrong with this machine
             self._end_trials()
         message = f"Experiment has failed because this machine cannot keep it: {error or type(error).__name__}"
         mark(self._experiment, "Failed", "ExperimentFailed", message)
         self._experiment["status"]["completionTime"] = now()
         saved = False
         while not saved and not self._stopped.wait(POLL_SECONDS):
-            with suppress(Exception):
+            with suppress(*TROUBLE):
                 self._save()
                 saved = True
 

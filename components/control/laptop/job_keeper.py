@@ -15,6 +15,7 @@ from penstock.components.control.base import Manifest, ObjectRef
 from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import Cause, Counts, is_finished
+from penstock.components.control.laptop.processes import TROUBLE
 from penstock.components.control.laptop.store import Store
 
 __all__ = ["JobKeeper"]
@@ -78,8 +79,9 @@ class JobKeeper:
             while not self._stopped.wait(POLL_SECONDS) and self._look():
                 pass
         except Exception as error:
-            log.exception("job=%s event=not_kept", self._name)
             self._give_up(error)
+            if not isinstance(error, TROUBLE):  # a defect, to be seen with its stack
+                raise
 
     def _look(self) -> bool:
         """Bring the job up to date; say whether there is more to come."""
@@ -95,13 +97,13 @@ class JobKeeper:
 
     def _give_up(self, error: Exception) -> None:
         """End the job for good: somebody waits for that, so a disk that is full is asked until it is not."""
-        with suppress(Exception):  # `error` says what is wrong with this machine
+        with suppress(*TROUBLE):  # `error` says what is wrong with this machine
             agents.end_agents(self._job)
         message = f"Job {self._name} has failed because this machine cannot keep it: {error or type(error).__name__}"
         self._kind.fail(self._job, Cause.MACHINE, message)
         saved = False
         while not saved and not self._stopped.wait(POLL_SECONDS):
-            with suppress(Exception):
+            with suppress(*TROUBLE):
                 self._save()
                 saved = True
 

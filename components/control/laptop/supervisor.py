@@ -19,13 +19,12 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ValidationError
 
-from penstock.components.contracts.errors import PenstockError
 from penstock.components.contracts.folder import write_atomically
 from penstock.components.control.base import ControlError, Manifest, ObjectConflict, ObjectRef
 from penstock.components.control.laptop import serving
 from penstock.components.control.laptop.gateway import Gateway, GatewayRecord, Shares
 from penstock.components.control.laptop.locks import START, SUPERVISOR, locked
-from penstock.components.control.laptop.processes import Process, end_all, is_alive, marked, this_process
+from penstock.components.control.laptop.processes import TROUBLE, Process, end_all, is_alive, marked, this_process
 from penstock.components.control.laptop.revisions import Service, canary_percent
 from penstock.components.control.laptop.service_status import GatewayView, LeaseView, service_status
 from penstock.components.control.laptop.store import Store
@@ -260,7 +259,7 @@ def _try(act: Callable[[], None], before: str) -> str:
     """Act; a full disk or a damaged object is told once and tried again: what serves goes on serving meanwhile."""
     try:
         act()
-    except (PenstockError, OSError, psutil.Error) as error:
+    except TROUBLE as error:
         if str(error) != before:
             log.error("event=tick-failed error=%s", error)
         return str(error)

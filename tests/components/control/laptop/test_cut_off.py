@@ -23,6 +23,8 @@ from penstock.components.control.laptop.store import Store
 
 PATIENCE = timedelta(seconds=60)
 EXPERIMENT = ObjectRef("kubeflow.org/v1beta1", "Experiment", "toy")
+# A thread that ends in a defect shows its stack.
+DEFECTS = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 OWNER = """
 import json, os, signal, sys
 from datetime import timedelta
@@ -128,11 +130,12 @@ def of_kind(kind: str) -> Callable[..., bool]:
     return lambda store, ref, *_: ref.kind == kind
 
 
+@DEFECTS
 @pytest.mark.parametrize("error", [psutil.AccessDenied(1), KeyError("HOME"), DiskFull("no space")])
 def test_a_job_that_cannot_be_kept_has_failed(
         plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     failing(monkeypatch, processes, "exit_code", error, lambda *_: True)
-    job = plane.apply(batch_job("import time; time.sleep(60)"))
+    job = plane.apply(batch_job("-c", "import time; time.sleep(60)"))
 
     last = finish(plane, job)
 
@@ -158,6 +161,7 @@ def test_a_job_whose_agent_cannot_be_started_is_not_there(
     assert plane.get(ObjectRef.of(batch_job())) is None
 
 
+@DEFECTS
 def test_a_trial_that_cannot_be_run_has_failed(
         plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, Store, "put", RuntimeError("can't start new thread"),
