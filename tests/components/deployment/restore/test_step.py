@@ -58,7 +58,9 @@ def test_a_finished_run_has_nothing_to_restore(trial: Any, registry: Registry, m
     with CanaryLease(trial, "sides", "run-2") as lease:
         finish_trial(trial, "sides", models["alike"].version, 20, lease, 5)
 
+    assert registry.stages("sides").serving != models["alike"].version  # it was cut off before it could say so
     assert not run("sides", registry.folder, "run-2", trial)  # the lease is given back all the same
+    assert registry.stages("sides").serving == models["alike"].version
     assert CanaryLease(trial, "sides", "run-2").holder == ""
     assert percent_of(trial.settled("sides"), "sides-predictor-00002") == 100
 
