@@ -136,6 +136,9 @@ class CanaryLease:
                 if _now() - last > timedelta(seconds=self._seconds or SECONDS):
                     self.lost = f"the canary lease of {self._service} was last renewed at {last:%H:%M:%S} UTC: {error}"
                     return
+            except Exception as error:
+                self.lost = f"the canary lease of {self._service} cannot be renewed: {error!r}"
+                raise
 
     def _write(self, spec: Manifest, seen: Manifest | None) -> None:
         ref = lease_ref(self._service)

@@ -138,6 +138,17 @@ class Registry:
             write_atomically(self.folder / service / STAGES, after.model_dump_json(indent=2) + "\n")
         return after
 
+    def found_serving(self, service: str, version: str, run_id: str) -> bool:
+        """Write down what has all traffic, where a run was cut off between the traffic and the registry.
+
+        Returns:
+            Whether that was news; a version that is not registered here is none.
+        """
+        if version == self.stages(service).serving or not self._is_registered(service, version):
+            return False
+        self.stage(service, version, "serving", run_id, "it had all traffic when the run was cut off")
+        return True
+
     def _place(self, service: str, version: str) -> Path:
         return self.folder / check_service_name(service) / version
 

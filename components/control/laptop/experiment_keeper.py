@@ -15,7 +15,6 @@ from penstock.components.control.base import ControlPlane, LogLine, Manifest, No
 from penstock.components.control.laptop.experiment_status import decide, is_over, mark, summarise, trial_state
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import now
-from penstock.components.control.laptop.processes import TROUBLE
 from penstock.components.control.laptop.store import Store
 from penstock.components.control.laptop.suggestions import DEFAULT_PARALLEL, Suggestions
 from penstock.components.control.laptop.trials import (
@@ -26,6 +25,7 @@ from penstock.components.control.laptop.trials import (
     objective_of,
     trial_name,
 )
+from penstock.components.control.laptop.trouble import TROUBLE, in_words, insist
 
 __all__ = ["ExperimentKeeper"]
 
@@ -133,8 +133,8 @@ class ExperimentKeeper:
         mark(trial, "Running", "TrialRunning", "Trial is running")
         self._save_trial(trial)
         thread = threading.Thread(target=self._run, args=(number,), name=trial["metadata"]["name"], daemon=True)
-        self._threads[number] = thread
         thread.start()
+        self._threads[number] = thread
 
     def _run(self, number: int) -> None:
         """Run one trial's job to its end; the body of a thread of its own."""
@@ -145,7 +145,7 @@ class ExperimentKeeper:
             job = self._follow(trial, metrics)
             error = self._plane.failure(job_ref(trial)) if job is not None else ""
         except Exception as raised:
-            error = str(raised) or type(raised).__name__
+            error = in_words(raised)
             if not isinstance(raised, TROUBLE):
                 raise
         finally:  # the keeper waits for this end, whatever brings it
@@ -196,7 +196,7 @@ class ExperimentKeeper:
         elif end.error:
             mark(trial, "Failed", "TrialFailed", f"Trial has failed. Job message: {end.error}")
         else:
-            mark(trial, "Killed", "TrialKilled", "Trial is killed")
+            _kill(trial)
         if trial_state(trial) in ("Failed", "MetricsUnavailable"):
             said = condition(trial, trial_state(trial))["message"]
             self.troubles[trial["metadata"]["name"]] = end.error or said
@@ -208,34 +208,46 @@ class ExperimentKeeper:
     def _finish(self, kind: str, reason: str, message: str) -> None:
         """End what runs first: whoever watches may leave as soon as the Experiment is over."""
         self._end_trials()
-        self._summary()
-        mark(self._experiment, kind, reason, message)
-        self._experiment["status"]["completionTime"] = now()
+        self._close(kind, reason, message)
         self._save()
         log.info("experiment=%s %s=%s", self._ref.name, kind.lower(), reason)
 
     def _give_up(self, error: Exception) -> None:
-        """End the Experiment for good: somebody waits for that, so a disk that is full is asked until it is not."""
-        with suppress(*TROUBLE):  # `error` says what is wrong with this machine
-            self._end_trials()
-        message = f"Experiment has failed because this machine cannot keep it: {error or type(error).__name__}"
-        mark(self._experiment, "Failed", "ExperimentFailed", message)
+        """End the Experiment for good, for somebody waits for that; what it had come to before stays."""
+        log.error("experiment=%s event=given_up error=%s", self._ref.name, in_words(error))
+        try:
+            with suppress(*TROUBLE):  # `error` says what is wrong with this machine
+                self._end_trials()
+        finally:
+            for trial in self._trials:
+                if not is_over(trial):
+                    _kill(trial)
+            if not is_over(self._experiment):
+                message = f"Experiment has failed because this machine cannot keep it: {in_words(error)}"
+                self._close("Failed", "ExperimentFailed", message)
+            insist(self._save_all, self._stopped)
+
+    def _close(self, kind: str, reason: str, message: str) -> None:
+        self._summary()
+        mark(self._experiment, kind, reason, message)
         self._experiment["status"]["completionTime"] = now()
-        saved = False
-        while not saved and not self._stopped.wait(POLL_SECONDS):
-            with suppress(*TROUBLE):
-                self._save()
-                saved = True
 
     def _end_trials(self) -> None:
         with self._lock:
             self._ending = True
+        lasting = []
         for number, thread in sorted(self._threads.items()):
-            self._plane.delete(job_ref(self._trials[number]))
+            try:
+                self._plane.delete(job_ref(self._trials[number]))
+            except TROUBLE as error:
+                lasting.append(error)  # told when the others have been ended too
             thread.join()
-        for _ in self._threads:
-            self._record(self._ends.get_nowait())  # one may have ended by itself just now
-        self._threads.clear()
+        while not self._ends.empty():  # one may have ended by itself just now
+            end = self._ends.get()
+            del self._threads[end.number]
+            self._record(end)
+        if lasting:
+            raise lasting[0]
 
     def _summary(self) -> tuple[str, str, str]:
         values = [objective_of(trial) if trial_state(trial) == "Succeeded" else None for trial in self._trials]
@@ -250,3 +262,14 @@ class ExperimentKeeper:
 
     def _save_trial(self, trial: Manifest) -> None:
         self._store.put_status(ObjectRef.of(trial), trial["metadata"]["uid"], trial["status"])
+
+    def _save_all(self) -> None:
+        for trial in self._trials:
+            self._save_trial(trial)
+        self._save()
+
+
+def _kill(trial: Manifest) -> None:
+    trial.setdefault("status", {})
+    mark(trial, "Killed", "TrialKilled", "Trial is killed")
+    trial["status"].setdefault("completionTime", now())

@@ -100,6 +100,8 @@ class ExperimentController:
             raise NotFound(f"{ref}: there is no such object, so no log")
         trial = ref.name if ref.kind == "Trial" else ""
         path = self._lines(found["metadata"]["labels"][EXPERIMENT_LABEL] if trial else ref.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # its owner may have died before the first line
         with path.open("rb") as file:
             left = b""
             while True:
@@ -177,24 +179,29 @@ class ExperimentController:
 
     def _keep(self, experiment: Manifest, suggestions: Suggestions, trials: list[Manifest]) -> Manifest:
         metadata = experiment["metadata"]
-        for trial in self._trials(experiment, of_former=True):  # whose deletion was cut off
+        for trial in self._former_trials(experiment):  # of one whose deletion was cut off
             self._plane.delete(job_ref(trial))
             self._store.delete(ObjectRef.of(trial))
         self._keep_lines(metadata["name"], [trial for trial in trials if is_over(trial)])
         key = f"{metadata['annotations'][HASH_ANNOTATION]}/{metadata['annotations'][SEED_ANNOTATION]}"
         keeper = ExperimentKeeper(self._store, self._plane, copy.deepcopy(experiment), key, suggestions, trials,
                                   self._lines(metadata["name"]))
-        _keepers[metadata["uid"]] = keeper
         keeper.start()
+        _keepers[metadata["uid"]] = keeper
         return experiment
 
-    def _trials(self, experiment: Manifest, of_former: bool = False) -> list[Manifest]:
-        """Return the Trials of an Experiment in order, or with `of_former` those of former ones of its name."""
-        name, uid = experiment["metadata"]["name"], experiment["metadata"]["uid"]
-        bare = [trial for trial in self._store.list("Trial") if trial["metadata"]["labels"][EXPERIMENT_LABEL] == name
-                and (trial["metadata"]["ownerReferences"][0]["uid"] != uid) == of_former]
+    def _trials(self, experiment: Manifest) -> list[Manifest]:
+        """Return the Trials of an Experiment in order."""
+        bare = [trial for trial in self._trials_of(experiment["metadata"]["name"]) if _is_of(trial, experiment)]
         found = [trial for one in bare if (trial := self._store.load(ObjectRef.of(one))) is not None]
         return sorted(found, key=lambda trial: int(trial["metadata"]["annotations"][NUMBER_ANNOTATION]))
+
+    def _former_trials(self, experiment: Manifest) -> list[Manifest]:
+        """Return the Trials that another Experiment of this name has left."""
+        return [trial for trial in self._trials_of(experiment["metadata"]["name"]) if not _is_of(trial, experiment)]
+
+    def _trials_of(self, name: str) -> list[Manifest]:
+        return [trial for trial in self._store.list("Trial") if trial["metadata"]["labels"][EXPERIMENT_LABEL] == name]
 
     def _keep_lines(self, name: str, trials: list[Manifest]) -> None:
         """Of what was printed before keep the lines of these trials; the jobs of others will say theirs again."""
@@ -205,6 +212,10 @@ class ExperimentController:
 
     def _lines(self, name: str) -> Path:
         return self._logs / f"{name}.trials.log"
+
+
+def _is_of(trial: Manifest, experiment: Manifest) -> bool:
+    return bool(trial["metadata"]["ownerReferences"][0]["uid"] == experiment["metadata"]["uid"])
 
 
 def _seed(manifest: Manifest) -> str:

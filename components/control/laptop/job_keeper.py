@@ -15,8 +15,8 @@ from penstock.components.control.base import Manifest, ObjectRef
 from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.job_kinds import kind_of
 from penstock.components.control.laptop.job_status import Cause, Counts, is_finished
-from penstock.components.control.laptop.processes import TROUBLE
 from penstock.components.control.laptop.store import Store
+from penstock.components.control.laptop.trouble import TROUBLE, in_words, insist
 
 __all__ = ["JobKeeper"]
 
@@ -63,10 +63,10 @@ class JobKeeper:
         try:
             for index in range(self._plan.replicas):
                 self._start_agent(index)
+            self._thread.start()
         except Exception:
             agents.end_agents(self._job)
             raise
-        self._thread.start()
 
     def stop(self) -> None:
         """Watch no longer; the agents are left as they are."""
@@ -96,16 +96,16 @@ class JobKeeper:
         return not is_finished(self._job)
 
     def _give_up(self, error: Exception) -> None:
-        """End the job for good: somebody waits for that, so a disk that is full is asked until it is not."""
-        with suppress(*TROUBLE):  # `error` says what is wrong with this machine
-            agents.end_agents(self._job)
-        message = f"Job {self._name} has failed because this machine cannot keep it: {error or type(error).__name__}"
-        self._kind.fail(self._job, Cause.MACHINE, message)
-        saved = False
-        while not saved and not self._stopped.wait(POLL_SECONDS):
-            with suppress(*TROUBLE):
-                self._save()
-                saved = True
+        """End the job for good, for somebody waits for that; what it had come to before stays."""
+        log.error("job=%s event=given_up error=%s", self._name, in_words(error))
+        try:
+            with suppress(*TROUBLE):  # `error` says what is wrong with this machine
+                agents.end_agents(self._job)
+        finally:
+            if not is_finished(self._job):
+                message = f"Job {self._name} has failed because this machine cannot keep it: {in_words(error)}"
+                self._kind.fail(self._job, Cause.MACHINE, message)
+            insist(self._save, self._stopped)
 
     def _save(self) -> None:
         self._store.put_status(ObjectRef.of(self._job), self._uid, self._job["status"])

@@ -4,6 +4,7 @@ Reads annotations and pids; ends and starts nothing.
 """
 
 import logging
+import os
 from typing import Literal
 
 from penstock.components.control.base import HASH_ANNOTATION, Manifest, ObjectConflict, ObjectRef, manifest_hash
@@ -27,8 +28,8 @@ def adoption(present: Manifest, manifest: Manifest, *, ours: bool) -> Literal["a
         ours: this process keeps it, or it is over and nobody needs to.
 
     Returns:
-        adopt: it is the one, take it as it is. take over: it is the one, and its owner died. replace: it is another,
-        and its owner died.
+        adopt: it is the one, take it as it is. take over: it is the one, and nobody keeps it. replace: it is another,
+        and nobody keeps it.
 
     Raises:
         ObjectConflict: it is another, or it is kept by another living process.
@@ -40,7 +41,7 @@ def adoption(present: Manifest, manifest: Manifest, *, ours: bool) -> Literal["a
             raise ObjectConflict(f"{ref} exists and is another; a {ref.kind} is immutable, so delete it first")
         return "adopt"
     owner = Process.model_validate_json(metadata["annotations"][OWNER_ANNOTATION])
-    if is_alive(owner):
+    if is_alive(owner) and owner.pid != os.getpid():  # not `ours`: what this process began it did not come to keep
         raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
     found: Literal["take over", "replace"] = "take over" if same else "replace"
     log.info("object=%r owner=%d dead=true action=%r", str(ref), owner.pid, found)

@@ -16,13 +16,11 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel
 
-from penstock.components.contracts.errors import PenstockError
 from penstock.components.control.base import ControlError
 
-__all__ = ["MARK", "TROUBLE", "Process", "end_all", "exit_code", "free_port", "is_alive", "marked", "send", "start",
+__all__ = ["MARK", "Process", "end_all", "exit_code", "free_port", "is_alive", "marked", "send", "start",
            "this_process"]
 
-TROUBLE = (PenstockError, OSError, psutil.Error)  # of the machine, no defect: no room, no such process
 MARK = "PENSTOCK_SUPERVISED"  # "<root of the plane>|<name of the process>"
 KILL_SECONDS = 5.0  # what is gone some seconds after SIGKILL is gone; what is not hangs in the kernel
 POLL_SECONDS = 0.02

@@ -71,7 +71,8 @@ class Store:
         object. An update that changes nothing leaves the version as it is; the generation counts changes of the spec.
 
         Args:
-            status: of a new object, which is never seen without it, whenever its owner dies.
+            status: of a new object, which is never seen without it, whenever its owner dies; one that is there keeps
+                its own.
             renew: count a generation even if the spec is the same, so that what failed is tried again.
 
         Raises:
@@ -86,7 +87,7 @@ class Store:
                 if present is None and status is not None:  # first: until its object is there it is nobody's
                     self._write_status(ref, asked["metadata"]["uid"], status)
                 write_atomically(self._path(ref), _dump(asked))
-        return self.load(ref) or manifest
+            return self.load(ref) or manifest
 
     def put_status(self, ref: ObjectRef, uid: str, status: dict[str, Any]) -> None:
         """Write the status of the object with this uid; if it is gone or another, do nothing."""

@@ -24,11 +24,12 @@ from penstock.components.control.base import ControlError, Manifest, ObjectConfl
 from penstock.components.control.laptop import serving
 from penstock.components.control.laptop.gateway import Gateway, GatewayRecord, Shares
 from penstock.components.control.laptop.locks import START, SUPERVISOR, locked
-from penstock.components.control.laptop.processes import TROUBLE, Process, end_all, is_alive, marked, this_process
+from penstock.components.control.laptop.processes import Process, end_all, is_alive, marked, this_process
 from penstock.components.control.laptop.revisions import Service, canary_percent
 from penstock.components.control.laptop.service_status import GatewayView, LeaseView, service_status
 from penstock.components.control.laptop.store import Store
 from penstock.components.control.laptop.traffic import Target, settle, targets, weights
+from penstock.components.control.laptop.trouble import TROUBLE, in_words
 
 __all__ = ["PROCESS_NAME", "SERVICE_LABEL", "State", "Supervisor", "load_state", "main"]
 
@@ -235,24 +236,28 @@ def load_state(root: Path) -> State | None:
 
 
 def _run(supervisor: Supervisor, root: Path) -> None:
-    told: list[int] = []  # no Event: a handler that interrupts its wait() waits for its lock, for ever
+    ends: list[str] = []  # why; no Event: a handler that interrupts its wait() waits for its lock, for ever
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: ends.append(signal.Signals(number).name))
     log.info("event=started pid=%d root=%s", os.getpid(), root)
     busy, trouble = time.monotonic(), ""
-    while not told:
-        trouble = _try(supervisor.tick, trouble)
+
+    def look() -> None:
+        nonlocal busy
+        supervisor.tick()
         if not supervisor.idle():
             busy = time.monotonic()
         elif time.monotonic() - busy > IDLE_SECONDS:
             # Under this lock nobody applies a service, so that none is written just when its supervisor ends.
             with locked(root, START, 0) as quiet:
                 if quiet and supervisor.idle():
-                    log.info("event=idle seconds=%g", IDLE_SECONDS)
-                    break
+                    ends.append(f"idle for {IDLE_SECONDS:g} s")
+
+    while not ends:
+        trouble = _try(look, trouble)
         time.sleep(TICK_SECONDS)
-    supervisor.stop()
-    log.info("event=ended pid=%d", os.getpid())
+    _try(supervisor.stop, "")
+    log.info("event=ended pid=%d reason=%r", os.getpid(), ends[0])
 
 
 def _try(act: Callable[[], None], before: str) -> str:
@@ -261,7 +266,7 @@ def _try(act: Callable[[], None], before: str) -> str:
         act()
     except TROUBLE as error:
         if str(error) != before:
-            log.error("event=tick-failed error=%s", error)
+            log.error("event=tick-failed error=%s", in_words(error))
         return str(error)
     return ""
 

@@ -12,7 +12,7 @@ from penstock.components.contracts.config import Config
 from penstock.components.contracts.errors import ContractError, PenstockError, StepError
 from penstock.components.contracts.reports import CanaryReport
 from penstock.components.control.base import ControlPlane
-from penstock.components.control.inference_service import canary_version, service_ref, url
+from penstock.components.control.inference_service import canary_version, service_ref, stable_version, url
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.registry import Registry, Stage
 from penstock.components.deployment.traffic import describe, finish_trial, return_to_stable
@@ -46,27 +46,27 @@ def run(report: Path | str, service: str, version: str, registry: Path | str, ru
         raise ContractError(f"{report} judged version {judged.canary.version} of {judged.service}, not {version} of "
                             f"{service}; give promote the report of this version")
     stage: Stage = "rolled_back" if judged.verdict == "roll_back" else "serving"
+    stages = Registry(registry)
     with CanaryLease(plane, service, run_id) as lease:
         if stage == "serving":
-            _promote(plane, judged, lease, config)
+            try:
+                finish_trial(plane, service, version, judged.traffic_percent, lease, config.timeout)
+            except PenstockError:
+                if not lease.lost:
+                    _roll_back(plane, service, version, config)
+                    isvc = plane.get(service_ref(service))
+                    if isvc:  # settled on this version where only the last answer was lost
+                        stages.found_serving(service, stable_version(isvc), run_id)
+                    lease.release()
+                raise
         else:
             _roll_back(plane, service, version, config)
-        Registry(registry).stage(service, version, stage, run_id, judged.reason)
+        stages.stage(service, version, stage, run_id, judged.reason)
         lease.release()
     isvc = plane.get(service_ref(service))
     logger.info("service=%s version=%s stage=%s traffic=%r", service, version, stage,
                 describe(isvc) if isvc else "none, the service was deleted")
     return url(isvc) if isvc else ""
-
-
-def _promote(plane: ControlPlane, judged: CanaryReport, lease: CanaryLease, config: PromoteConfig) -> None:
-    try:
-        finish_trial(plane, judged.service, judged.canary.version, judged.traffic_percent, lease, config.timeout)
-    except PenstockError:
-        if not lease.lost:
-            _roll_back(plane, judged.service, judged.canary.version, config)
-            lease.release()
-        raise
 
 
 def _roll_back(plane: ControlPlane, service: str, version: str, config: PromoteConfig) -> None:

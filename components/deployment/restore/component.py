@@ -7,7 +7,7 @@ from penstock.components import images
 
 @dsl.component(base_image=images.LIGHT, install_kfp_package=False)
 def restore(status: dsl.PipelineTaskFinalStatus, service: str, registry: str, run_id: str) -> None:
-    """Put the traffic back to stable where the run ended in the middle of a trial.
+    """Put the traffic back to stable where the run ended in the middle of a trial, and say in the registry what serves.
 
     Args:
         status: how the run ended; a terminated one says RUNNING, a failed one has no message. What this run still

@@ -7,9 +7,15 @@ Touches nothing that another run holds; a second call finds nothing to do.
 import logging
 from pathlib import Path
 
-from penstock.components.control.base import ControlPlane
+from penstock.components.control.base import ControlPlane, Manifest
 from penstock.components.control.connect import connect
-from penstock.components.control.inference_service import canary_version, service_ref, stable_version
+from penstock.components.control.inference_service import (
+    canary_version,
+    is_ours,
+    is_settled,
+    service_ref,
+    stable_version,
+)
 from penstock.components.control.lease import CanaryLease
 from penstock.components.deployment.registry import Registry
 from penstock.components.deployment.traffic import return_to_stable
@@ -31,26 +37,30 @@ def run(service: str, registry: Path | str, run_id: str, plane: ControlPlane | N
         Whether there was one.
 
     Raises:
+        ContractError: the registry is damaged; traffic and lease are as they should be.
+        ObjectConflict: another run has just taken the lease.
         StepError: the traffic did not move.
     """
-    plane = plane or connect()
+    plane, stages = plane or connect(), Registry(registry)
     lease = CanaryLease(plane, service, run_id)
-    holder, isvc = lease.holder, plane.get(service_ref(service))
-    version = canary_version(isvc) if isvc else ""
-    if holder != run_id and (holder or not version):
+    holder = lease.holder
+    if holder != run_id and (holder or not _is_unresolved(plane.get(service_ref(service)))):
         return False
     with lease:
-        if version:
+        isvc = plane.get(service_ref(service))  # as it is while nobody else changes it
+        unresolved, version = _is_unresolved(isvc), canary_version(isvc) if isvc else ""
+        if unresolved:
             return_to_stable(plane, service, TIMEOUT)
-            Registry(registry).stage(service, version, "rolled_back", run_id, "the run ended before a verdict")
-        elif isvc:
-            _write_down(Registry(registry), service, stable_version(isvc), run_id)
-        lease.release()
+        try:
+            if version:
+                stages.stage(service, version, "rolled_back", run_id, "the run ended before a verdict")
+            elif isvc and stages.found_serving(service, stable_version(isvc), run_id):
+                logger.warning("service=%s run_id=%s event=registry_mended", service, run_id)
+        finally:
+            lease.release()
     logger.warning("service=%s run_id=%s event=restored version=%s", service, run_id, version or "none")
-    return bool(version)
+    return unresolved
 
 
-def _write_down(registry: Registry, service: str, version: str, run_id: str) -> None:
-    """Let the registry say what serves, where the run was cut off between the traffic and the registry."""
-    if version != registry.stages(service).serving and version in (one.version for one in registry.records(service)):
-        registry.stage(service, version, "serving", run_id, "it had all traffic when the run ended")
+def _is_unresolved(isvc: Manifest | None) -> bool:
+    return isvc is not None and is_ours(isvc) and not is_settled(isvc)

@@ -162,6 +162,17 @@ def test_a_plane_that_stays_away_is_a_loss_too(
             lease.check()
 
 
+@pytest.mark.usefixtures("later")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_of_the_heartbeat_is_a_loss_at_once(plane: OneObject) -> None:
+    with CanaryLease(plane, "digits", "run-1", heartbeat=0.01) as lease:
+        plane.down = KeyError("renewTime")
+        lease._thread.join(10)  # type: ignore[union-attr]
+
+        with pytest.raises(LeaseLost, match=r"cannot be renewed: KeyError\('renewTime'\)"):
+            lease.check()
+
+
 def test_renewing_what_lapsed_says_that_the_traffic_went_back(plane: OneObject) -> None:
     lease = CanaryLease(plane, "digits", "run-1")
     lease.acquire()

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +19,10 @@ from penstock.components import images
 from penstock.components.contracts.errors import DiskFull
 from penstock.components.control.base import Manifest, ObjectRef, condition, outcome
 from penstock.components.control.laptop import processes
+from penstock.components.control.laptop.experiment_status import is_over
 from penstock.components.control.laptop.plane import LaptopPlane
 from penstock.components.control.laptop.store import Store
+from penstock.components.control.laptop.trouble import in_words
 
 PATIENCE = timedelta(seconds=60)
 EXPERIMENT = ObjectRef("kubeflow.org/v1beta1", "Experiment", "toy")
@@ -36,7 +39,7 @@ root, manifest, deadly = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.arg
 whole, written = store.write_atomically, []
 def write(path, content):
     written.append(path)
-    if len(written) == deadly:
+    if len(written) >= deadly > 0:
         os.kill(os.getpid(), signal.SIGKILL)
     whole(path, content)
 store.write_atomically = write
@@ -93,7 +96,8 @@ def finish(plane: LaptopPlane, manifest: Manifest) -> Manifest:
     return last
 
 
-@pytest.mark.parametrize(("kind", "writes"), [("Job", 3), ("TrainJob", 3), ("Experiment", 12)])
+@pytest.mark.parametrize(("kind", "writes"), [
+    ("Job", 3), ("TrainJob", 3), pytest.param("Experiment", 12, marks=pytest.mark.slow)])
 def test_who_comes_after_a_killed_owner_gets_the_result(
         kind: str, writes: int, experiment: Manifest, tmp_path: Path) -> None:
     manifest = {"Job": batch_job(), "TrainJob": train_job(), "Experiment": experiment}[kind]
@@ -140,46 +144,82 @@ def test_a_job_that_cannot_be_kept_has_failed(
     last = finish(plane, job)
 
     assert "has failed because this machine cannot keep it: " in condition(last, "Failed")["message"]
-    assert str(error) in condition(last, "Failed")["message"]
+    assert in_words(error) in condition(last, "Failed")["message"]
     assert processes.marked(job["metadata"]["uid"]) == []
 
 
-def test_a_job_that_ended_on_a_full_disk_has_failed_when_there_is_room(
+def test_a_job_that_ended_on_a_full_disk_says_how_when_there_is_room(
         plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, Store, "put_status", DiskFull("no space"), of_kind("Job"), times=3)
 
     plane.apply(batch_job())
 
-    assert condition(finish(plane, batch_job()), "Failed")["message"].endswith("cannot keep it: no space")
+    assert outcome(finish(plane, batch_job())) == "succeeded"
 
 
-def test_a_job_whose_agent_cannot_be_started_is_not_there(
-        plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, processes, "start", OSError(errno.ENOSPC, "No space left on device"), lambda *_: True)
-    with pytest.raises(OSError, match="No space left on device"):
+@pytest.mark.parametrize("owner", [(processes, "start"), (processes, "free_port"), (threading.Thread, "start")])
+def test_a_job_that_did_not_come_to_be_kept_can_be_had_again(
+        plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch, owner: tuple[Any, str]) -> None:
+    failing(monkeypatch, *owner, OSError(errno.EMFILE, "Too many open files"), lambda *_: True)
+    with pytest.raises(OSError, match="Too many open files"):
         plane.apply(batch_job())
-    assert plane.get(ObjectRef.of(batch_job())) is None
+
+    job = plane.apply(batch_job())
+
+    assert outcome(finish(plane, job)) == "succeeded"
+    assert processes.marked(job["metadata"]["uid"]) == []
+
+
+def test_an_experiment_that_did_not_come_to_be_kept_can_be_had_again(
+        plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, threading.Thread, "start", OSError(errno.EAGAIN, "no more threads"), lambda *_: True)
+    with pytest.raises(OSError, match="no more threads"):
+        plane.apply(experiment)
+
+    plane.apply(experiment)
+
+    assert finish(plane, experiment)["status"]["trialsSucceeded"] == 2
 
 
 @DEFECTS
 def test_a_trial_that_cannot_be_run_has_failed(
         plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, Store, "put", RuntimeError("can't start new thread"),
+    failing(monkeypatch, Store, "put", RuntimeError("unheard of"),
             lambda store, manifest: manifest["kind"] == "Job")
 
     plane.apply(experiment)
 
     status = finish(plane, experiment)["status"]
     assert (status["trialsFailed"], status["trialsSucceeded"]) == (1, 1)
-    assert "can't start new thread" in plane.failure(EXPERIMENT)
+    assert "unheard of" in plane.failure(EXPERIMENT)
 
 
-def test_an_experiment_that_cannot_be_kept_has_failed(
+@DEFECTS
+def test_a_trial_whose_thread_does_not_start_ends_the_experiment(
         plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, Store, "put_status", DiskFull("no space"), of_kind("Experiment"), times=3)
+    failing(monkeypatch, threading.Thread, "start", RuntimeError("can't start new thread"),
+            lambda thread: thread.name.startswith("toy-"))
+
+    plane.apply(experiment)
+
+    last = finish(plane, experiment)
+    assert "can't start new thread" in condition(last, "Failed")["message"]
+    assert (last["status"]["trialsKilled"], "trialsRunning" in last["status"]) == (1, False)
+
+
+@pytest.mark.parametrize("kind", ["Experiment", "Trial"])
+def test_an_experiment_that_cannot_be_kept_has_failed(
+        plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    experiment["spec"] |= {"parallelTrialCount": 2}
+    failing(monkeypatch, Store, "put_status", DiskFull("no space"), of_kind(kind), times=5)
 
     plane.apply(experiment)
 
     last = finish(plane, experiment)
     assert condition(last, "Failed")["message"] == \
         "Experiment has failed because this machine cannot keep it: no space"
+    assert "trialsRunning" not in last["status"]
+    for name in (name for field, names in last["status"].items() if field.endswith("TrialList") for name in names):
+        trial = plane.get(ObjectRef(EXPERIMENT.api_version, "Trial", name))
+        assert trial
+        assert is_over(trial)

@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -145,19 +144,22 @@ def test_a_sign_of_life_of_a_lease_brings_the_supervisor_back(bench: Any) -> Non
 @pytest.mark.parametrize("trouble", [DiskFull("no space"), psutil.AccessDenied(1), OSError("no more files")])
 def test_a_supervisor_in_trouble_tries_again_until_it_is_told_to_end(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
-    toy = mock.Mock(**{"idle.return_value": False})
-    toy.tick.side_effect = itertools.chain([trouble], itertools.repeat(None))
+    def end() -> None:
+        if toy.tick.call_count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    toy = mock.Mock()
+    toy.tick.side_effect = end
+    toy.idle.side_effect = itertools.chain([trouble], itertools.repeat(False))
+    toy.stop.side_effect = trouble
     monkeypatch.setattr(supervisor, "TICK_SECONDS", 0.01)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    telling = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
-    telling.start()
     try:
         supervisor._run(toy, tmp_path)
     finally:
-        telling.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert toy.tick.call_count > 2
+    assert toy.tick.call_count == 3
     toy.stop.assert_called_once_with()
 
 

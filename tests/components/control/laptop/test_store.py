@@ -108,6 +108,11 @@ def test_the_status_of_an_earlier_object_of_that_name_is_not_taken_for_the_new_o
     assert "status" not in (store.load(REF) or {})
 
 
+def test_a_new_object_has_its_first_status_and_an_old_one_keeps_its_own(store: Store) -> None:
+    assert store.put(thing(1), status={"ready": False})["status"] == {"ready": False}
+    assert store.put(thing(2), status={"ready": True})["status"] == {"ready": False}
+
+
 @pytest.mark.parametrize("name", ["../x", "A", "", "a.b", "x" * 64])
 def test_a_name_that_is_none_is_refused(store: Store, name: str) -> None:
     with pytest.raises(ControlError, match="for example fashion-mnist"):

@@ -8,8 +8,10 @@ import pytest
 from penstock.components.contracts.errors import ContractError, StepError
 from penstock.components.contracts.model import Model
 from penstock.components.contracts.reports import CanaryReport, VariantReport
+from penstock.components.control.base import ControlError, Manifest
 from penstock.components.control.inference_service import (
     canary_version,
+    is_settled,
     percent_of,
     service_ref,
     stable,
@@ -147,6 +149,25 @@ def test_traffic_that_does_not_move_is_not_called_stable(
         run(judged(tmp_path, version, "promote"), "sides", version, registry.folder, "run-2",
             PromoteConfig(timeout=0.05), trial)
     assert stable_version(trial.settled("sides")) == models["good"].version
+
+
+def test_a_promotion_whose_last_answer_is_lost_is_written_down(
+    trial: Any, registry: Registry, models: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, whole = models["alike"].version, trial.apply
+
+    def apply(manifest: Manifest) -> Manifest:
+        found: Manifest = whole(manifest)
+        if manifest["kind"] == "InferenceService" and is_settled(manifest):
+            raise ControlError("connection reset")
+        return found
+
+    monkeypatch.setattr(trial, "apply", apply)
+    with pytest.raises(ControlError, match="connection reset"):
+        run(judged(tmp_path, version, "promote"), "sides", version, registry.folder, "run-2", CONFIG, trial)
+    assert stable_version(trial.settled("sides")) == version
+    assert registry.stages("sides").serving == version
+    assert CanaryLease(trial, "sides", "run-2").holder == ""
 
 
 def test_a_report_on_another_version_is_refused(
