@@ -98,11 +98,13 @@ class JobKeeper:
     def _give_up(self, error: Exception) -> None:
         """End the job for good, for somebody waits for that; what it had come to before stays."""
         log.error("job=%s event=given_up error=%s", self._name, in_words(error))
+        over = is_finished(self._job)
         try:
             with suppress(*TROUBLE):  # `error` says what is wrong with this machine
-                agents.end_agents(self._job)
+                if not over:
+                    agents.end_agents(self._job)
         finally:
-            if not is_finished(self._job):
+            if not over:
                 message = f"Job {self._name} has failed because this machine cannot keep it: {in_words(error)}"
                 self._kind.fail(self._job, Cause.MACHINE, message)
             insist(self._save, self._stopped)

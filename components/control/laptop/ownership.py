@@ -29,7 +29,7 @@ def adoption(present: Manifest, manifest: Manifest, *, ours: bool) -> Literal["a
 
     Returns:
         adopt: it is the one, take it as it is. take over: it is the one, and nobody keeps it. replace: it is another,
-        and nobody keeps it.
+        or was never whole, and nobody keeps it.
 
     Raises:
         ObjectConflict: it is another, or it is kept by another living process.
@@ -43,6 +43,7 @@ def adoption(present: Manifest, manifest: Manifest, *, ours: bool) -> Literal["a
     owner = Process.model_validate_json(metadata["annotations"][OWNER_ANNOTATION])
     if is_alive(owner) and owner.pid != os.getpid():  # not `ours`: what this process began it did not come to keep
         raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
-    found: Literal["take over", "replace"] = "take over" if same else "replace"
+    whole = "status" in present  # older versions of penstock wrote that later, and might be killed before
+    found: Literal["take over", "replace"] = "take over" if same and whole else "replace"
     log.info("object=%r owner=%d dead=true action=%r", str(ref), owner.pid, found)
     return found

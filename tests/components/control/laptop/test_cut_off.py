@@ -117,6 +117,20 @@ def test_who_comes_after_a_killed_owner_gets_the_result(
     assert deadly > writes
 
 
+@pytest.mark.parametrize("kind", ["Job", "Experiment"])
+def test_an_object_without_a_status_is_made_anew(kind: str, experiment: Manifest, tmp_path: Path) -> None:
+    """As an older penstock, killed between the two files, left it."""
+    manifest, root = {"Job": batch_job(), "Experiment": experiment}[kind], tmp_path / "laptop"
+    subprocess.run([sys.executable, "-c", OWNER, root, json.dumps(manifest), "3"])
+    (root / "objects" / kind.lower() / "status" / "default.toy.json").unlink()
+
+    plane = LaptopPlane(root)
+    plane.apply(manifest)
+
+    assert outcome(finish(plane, manifest)) == "succeeded"
+    plane.delete(ObjectRef.of(manifest))
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception, which: Callable[..., bool],
             times: int = 1) -> None:
     """Let the first calls of a function for which `which` holds raise an error."""
@@ -161,10 +175,11 @@ def test_a_job_that_ended_on_a_full_disk_says_how_when_there_is_room(
 def test_a_job_that_did_not_come_to_be_kept_can_be_had_again(
         plane: LaptopPlane, monkeypatch: pytest.MonkeyPatch, owner: tuple[Any, str]) -> None:
     failing(monkeypatch, *owner, OSError(errno.EMFILE, "Too many open files"), lambda *_: True)
+    manifest = batch_job("-c", "import time; time.sleep(0.5)")
     with pytest.raises(OSError, match="Too many open files"):
-        plane.apply(batch_job())
+        plane.apply(manifest)
 
-    job = plane.apply(batch_job())
+    job = plane.apply(manifest)
 
     assert outcome(finish(plane, job)) == "succeeded"
     assert processes.marked(job["metadata"]["uid"]) == []
