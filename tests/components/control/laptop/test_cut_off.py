@@ -17,8 +17,8 @@ import pytest
 
 from penstock.components import images
 from penstock.components.contracts.errors import DiskFull
-from penstock.components.control.base import Manifest, ObjectRef, condition, outcome
-from penstock.components.control.laptop import processes
+from penstock.components.control.base import ControlError, Manifest, ObjectRef, condition, outcome
+from penstock.components.control.laptop import agents, processes
 from penstock.components.control.laptop.experiment_status import is_over
 from penstock.components.control.laptop.plane import LaptopPlane
 from penstock.components.control.laptop.store import Store
@@ -238,3 +238,23 @@ def test_an_experiment_that_cannot_be_kept_has_failed(
         trial = plane.get(ObjectRef(EXPERIMENT.api_version, "Trial", name))
         assert trial
         assert is_over(trial)
+
+
+def test_a_trial_that_does_not_end_spares_no_other(
+        plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    Path(pod["containers"][0]["args"][0]).write_text("import time; time.sleep(30)")
+    experiment["spec"] |= {"parallelTrialCount": 2}
+    failing(monkeypatch, Store, "put_status", DiskFull("no space"),
+            lambda store, ref, uid, status: status.get("trialsRunning") == 2)
+    failing(monkeypatch, agents, "end_agents", ControlError("processes [1] do not end"), lambda *_: True)
+
+    plane.apply(experiment)
+
+    last = finish(plane, experiment)
+    assert condition(last, "Failed")["message"].endswith("cannot keep it: no space")
+    assert last["status"]["trialsKilled"] == 2
+    left = [process for process in psutil.process_iter(["cmdline"]) if pod["containers"][0]["args"][0] in
+            (process.info["cmdline"] or [])]
+    assert len(left) == 1  # the one that does not end
+    left[0].kill()
