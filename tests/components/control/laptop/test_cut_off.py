@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -243,10 +244,21 @@ def test_an_experiment_that_cannot_be_kept_has_failed(
 def test_a_trial_that_does_not_end_spares_no_other(
         plane: LaptopPlane, experiment: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     pod = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
-    Path(pod["containers"][0]["args"][0]).write_text("import time; time.sleep(30)")
+    script = pod["containers"][0]["args"][0]
+    Path(script).write_text("import time; time.sleep(60)")
+
+    def running() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter(["cmdline"]) if script in (process.info["cmdline"] or [])]
+
+    def both_run() -> bool:
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while len(running()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return True
+
     experiment["spec"] |= {"parallelTrialCount": 2}
     failing(monkeypatch, Store, "put_status", DiskFull("no space"),
-            lambda store, ref, uid, status: status.get("trialsRunning") == 2)
+            lambda store, ref, uid, status: status.get("trialsRunning") == 2 and both_run())
     failing(monkeypatch, agents, "end_agents", ControlError("processes [1] do not end"), lambda *_: True)
 
     plane.apply(experiment)
@@ -254,7 +266,6 @@ def test_a_trial_that_does_not_end_spares_no_other(
     last = finish(plane, experiment)
     assert condition(last, "Failed")["message"].endswith("cannot keep it: no space")
     assert last["status"]["trialsKilled"] == 2
-    left = [process for process in psutil.process_iter(["cmdline"]) if pod["containers"][0]["args"][0] in
-            (process.info["cmdline"] or [])]
+    left = running()
     assert len(left) == 1  # the one that does not end
     left[0].kill()
