@@ -45,5 +45,5 @@ def adoption(present: Manifest, manifest: Manifest, *, ours: bool) -> Literal["a
         raise ObjectConflict(f"{ref} is kept by the living process {owner.pid}; wait for it, or end it")
     whole = "status" in present  # older versions of penstock wrote that later, and might be killed before
     found: Literal["take over", "replace"] = "take over" if same and whole else "replace"
-    log.info("object=%r owner=%d dead=true action=%r", str(ref), owner.pid, found)
+    log.info("object=%r owner=%d kept=false action=%r", str(ref), owner.pid, found)
     return found

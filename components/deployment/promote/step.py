@@ -39,6 +39,7 @@ def run(report: Path | str, service: str, version: str, registry: Path | str, ru
     Raises:
         ContractError: the report judged another version or service.
         StepError: somebody else changed the service, or the traffic did not move; it has gone back to stable.
+        ControlError: the plane did not answer; where that was after the traffic had moved, the registry says so.
         ObjectConflict: another run tries a version of this service now.
     """
     judged = CanaryReport.load(report)
